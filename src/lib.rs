@@ -1,1 +1,21 @@
+//! Attention Lab: the attention variants of the survey literature, as compute shaders that run, are measured and are
+//! looked at where the reader is.
+//!
+//! Modules from the bottom up; each may use those before it, never those after it:
+//! - [`gpu`]: device, memory ledger, pipelines, replay of a program, timing. The only module that calls wgpu.
+//! - [`graph`]: tensor ops, reverse-mode gradients, planning, and the CPU interpreter. Knows no attention method.
+//! - [`pattern`]: which (query, key) pairs a method may score, and the block lists made from that rule.
+//! - [`reference`]: naive definitions in plain loops, generic over the scalar; tests and error figures use them.
+//! - [`attention`]: the variants, one file each, and their registry.
+//! - [`task`]: text and tokens. [`measure`]: timing statistics, fits, crossovers.
+//! - [`lab`]: the experiment (one configuration everywhere), the command/event protocol, the engine.
+//! - `ui` and `web` (wasm32 only): the page, and the entry points of worker, embed and JavaScript API.
 
+pub mod attention;
+pub mod gpu;
+pub mod graph;
+pub mod lab;
+pub mod measure;
+pub mod pattern;
+pub mod reference;
+pub mod task;

@@ -1,0 +1,189 @@
+//! One static graph of tensor ops, two interpreters.
+//!
+//! A [`Graph`] is built by plain functions; shapes are known as it is built. `grad` adds the reverse-mode gradient to it,
+//! `plan` turns it into a [`crate::gpu::Program`], `cpu` evaluates it in f32 or f64. An op is declared in one place, by
+//! implementing [`Op`] in a file of its own under `ops/`.
+
+pub mod cpu;
+pub mod grad;
+pub mod op;
+pub mod ops;
+pub mod plan;
+pub mod real;
+mod types;
+
+pub use op::{Cost, Dispatch, GradContext, LowerContext, Lowered, Op, Slot};
+pub use real::{Float, Matrix, Real};
+pub use types::{Data, Dtype, ShapeError, TensorType};
+
+use crate::gpu::Category;
+use std::rc::Rc;
+
+/// One output of one entry of a graph.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Node {
+    pub entry: u32,
+    pub port: u32,
+}
+
+/// What an entry computes or holds.
+#[derive(Clone, Debug)]
+pub enum Kind {
+    /// Given from outside before a run, by name.
+    Input { name: String },
+    /// Known when the graph is built (block lists, scales).
+    Constant(Rc<Data<f32>>),
+    /// Computed from other nodes.
+    Op(Rc<dyn Op>),
+}
+
+/// An entry of the graph: an op with its inputs, output types, stage and memory category.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    pub kind: Kind,
+    pub inputs: Vec<Node>,
+    pub types: Vec<TensorType>,
+    /// Index into [`Graph::stages`].
+    pub stage: usize,
+    pub category: Category,
+}
+
+/// A static graph of tensor ops, in topological order of creation.
+#[derive(Clone, Debug)]
+pub struct Graph {
+    entries: Vec<Entry>,
+    stages: Vec<String>,
+    stage: usize,
+    category: Category,
+    outputs: Vec<(String, Node)>,
+}
+
+impl Default for Graph {
+    fn default() -> Self {
+        Self {
+            entries: Vec::new(),
+            stages: vec![String::new()],
+            stage: 0,
+            category: Category::Activations,
+            outputs: Vec::new(),
+        }
+    }
+}
+
+impl Graph {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A tensor given from outside by name, an activation unless told otherwise.
+    pub fn input(&mut self, name: &str, ty: TensorType, category: Category) -> Node {
+        self.push(Kind::Input { name: name.into() }, vec![], vec![ty], category)
+    }
+
+    /// A tensor known now. Counted as workspace.
+    pub fn constant(&mut self, shape: &[usize], data: Data<f32>) -> Node {
+        let dtype = match &data {
+            Data::Real(_) => Dtype::F32,
+            Data::Index(_) => Dtype::U32,
+        };
+        assert_eq!(shape.iter().product::<usize>(), data.len(), "constant's data must fill its shape");
+        let ty = TensorType { dtype, shape: shape.into() };
+        self.push(Kind::Constant(Rc::new(data)), vec![], vec![ty], Category::Workspace)
+    }
+
+    /// Adds an op; all its outputs, in order.
+    ///
+    /// # Panics
+    /// When the shapes do not fit: what a visitor may get wrong is checked before a graph is built.
+    pub fn apply(&mut self, op: impl Op, inputs: &[Node]) -> Vec<Node> {
+        self.apply_rc(Rc::new(op), inputs)
+    }
+
+    /// Adds an op with one output.
+    pub fn apply1(&mut self, op: impl Op, inputs: &[Node]) -> Node {
+        let outputs = self.apply(op, inputs);
+        assert_eq!(outputs.len(), 1, "apply1 is for ops with one output");
+        outputs[0]
+    }
+
+    pub(crate) fn apply_rc(&mut self, op: Rc<dyn Op>, inputs: &[Node]) -> Vec<Node> {
+        let types: Vec<&TensorType> = inputs.iter().map(|&n| self.ty(n)).collect();
+        let out = match op.infer(&types) {
+            Ok(out) => out,
+            Err(e) => panic!("{}: {e}", op.name()),
+        };
+        let ports = out.len() as u32;
+        let first = self.push(Kind::Op(op), inputs.to_vec(), out, self.category);
+        (0..ports).map(|port| Node { entry: first.entry, port }).collect()
+    }
+
+    fn push(&mut self, kind: Kind, inputs: Vec<Node>, types: Vec<TensorType>, category: Category) -> Node {
+        let entry = self.entries.len() as u32;
+        self.entries.push(Entry { kind, inputs, types, stage: self.stage, category });
+        Node { entry, port: 0 }
+    }
+
+    /// Labels everything built inside `build`; stages are timed apart. The innermost label counts.
+    pub fn stage<T>(&mut self, label: &str, build: impl FnOnce(&mut Self) -> T) -> T {
+        let index = self.stages.iter().position(|s| s == label).unwrap_or_else(|| {
+            self.stages.push(label.into());
+            self.stages.len() - 1
+        });
+        let before = std::mem::replace(&mut self.stage, index);
+        let result = build(self);
+        self.stage = before;
+        result
+    }
+
+    /// Counts everything built inside `build` under `category`.
+    pub fn category<T>(&mut self, category: Category, build: impl FnOnce(&mut Self) -> T) -> T {
+        let before = std::mem::replace(&mut self.category, category);
+        let result = build(self);
+        self.category = before;
+        result
+    }
+
+    /// Names a node as a result: it is kept alive to the end and can be read.
+    pub fn output(&mut self, name: &str, node: Node) {
+        self.outputs.push((name.into(), node));
+    }
+
+    pub fn outputs(&self) -> &[(String, Node)] {
+        &self.outputs
+    }
+
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    pub fn stages(&self) -> &[String] {
+        &self.stages
+    }
+
+    pub fn entry(&self, node: Node) -> &Entry {
+        &self.entries[node.entry as usize]
+    }
+
+    pub fn ty(&self, node: Node) -> &TensorType {
+        &self.entries[node.entry as usize].types[node.port as usize]
+    }
+
+    pub fn shape(&self, node: Node) -> &[usize] {
+        &self.ty(node).shape
+    }
+
+    /// FLOPs and bytes of all ops, from the ops themselves.
+    pub fn cost(&self) -> Cost {
+        self.entries.iter().map(|e| self.entry_cost(e)).fold(Cost::default(), |a, b| a + b)
+    }
+
+    pub fn entry_cost(&self, entry: &Entry) -> Cost {
+        match &entry.kind {
+            Kind::Op(op) => {
+                let inputs: Vec<&TensorType> = entry.inputs.iter().map(|&n| self.ty(n)).collect();
+                op.cost(&inputs, &entry.types)
+            }
+            _ => Cost::default(),
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! Plain data between a face of the lab and its engine: [`Command`]s in, [`Event`]s out. In the page they cross from the
+//! main thread to the worker as JSON text; canvases are handed over beside them.
+
+use super::experiment::{Experiment, Pool, View};
+use serde::{Deserialize, Serialize};
+
+/// Where a figure comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Provenance {
+    Measured,
+    Computed,
+    Paper,
+}
+
+/// Which interpreter runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Backend {
+    /// GPU where there is a real one; CPU where there is none or it is a software adapter.
+    #[default]
+    Auto,
+    Gpu,
+    Cpu,
+}
+
+/// The rectangle of the matrix that a plate shows, in cells; fractional while zooming.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Viewport {
+    pub row: f64,
+    pub col: f64,
+    pub rows: f64,
+    pub cols: f64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Command {
+    /// Starts the engine; answered by `Ready` or `Failed`.
+    Start { backend: Backend },
+    /// Makes `experiment` the one that plates and cells are about; answered by `Prepared` for each variant, then `Plate`s.
+    Explore { experiment: Box<Experiment> },
+    /// Plate `plate` (0 or 1) shows `view` of the variant at the same index, in this rectangle and pixel size.
+    Show { plate: usize, view: View, head: usize, pool: Pool, viewport: Viewport, width: u32, height: u32, dark: bool },
+    /// Asks for one cell and its row; answered by `Cell`.
+    Probe { plate: usize, query: usize, key: usize },
+    /// Starts a sweep over lengths; answered by `Point`s and `SweepDone`.
+    Sweep { experiment: Box<Experiment>, lengths: Vec<usize>, backward: bool },
+    /// Stops what is running as soon as it can be stopped.
+    Cancel,
+    /// The page is hidden or shown again; measuring pauses while hidden.
+    Visible { visible: bool },
+    /// Destroys the device, to test recovery.
+    LoseDevice,
+}
+
+/// The adapter in words, for the state line, result files and tests.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct AdapterFacts {
+    pub name: String,
+    pub driver: String,
+    /// `webgpu`, `vulkan`, `metal`, `dx12`, or `cpu` for the CPU interpreter.
+    pub backend: String,
+    pub software: bool,
+    pub features: Vec<String>,
+    pub max_buffer_bytes: u64,
+    pub max_binding_bytes: u64,
+    pub timer_quantum_ns: Option<u64>,
+}
+
+/// One measured or refused point of a sweep.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Point {
+    pub variant: String,
+    pub length: usize,
+    pub time: Option<Timing>,
+    pub stages_ms: Vec<(String, f64)>,
+    /// Peak bytes (computed from the plan, equal to the ledger's), and by category.
+    pub bytes_peak: u64,
+    pub bytes_by_category: Vec<(String, u64)>,
+    pub flops: u64,
+    /// Against `full` on the same inputs: largest absolute difference and RMS ratio.
+    pub error_to_full: Option<ErrorToFull>,
+    /// Why this point could not be measured, and the nearest that could.
+    pub refused: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ErrorToFull {
+    pub max_abs: f64,
+    pub rms_ratio: f64,
+}
+
+/// Time of one run, in milliseconds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Timing {
+    pub median: f64,
+    pub min: f64,
+    pub max: f64,
+    pub repeats: usize,
+    /// `timestamp` or `wall`.
+    pub how: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Event {
+    Ready {
+        adapter: AdapterFacts,
+        backend: Backend,
+        notice: Option<String>,
+    },
+    /// Pipelines made, of how many.
+    Progress {
+        what: String,
+        done: usize,
+        total: usize,
+    },
+    /// A variant's numbers for the experiment at hand.
+    Prepared {
+        plate: usize,
+        variant: String,
+        numbers: Numbers,
+    },
+    /// A plate has been drawn. `exact` is false while a coarser picture stands in for the one being computed.
+    Plate {
+        plate: usize,
+        exact: bool,
+        domain: [f64; 2],
+        non_finite: u64,
+        pool: Pool,
+        ms: f64,
+    },
+    Cell {
+        plate: usize,
+        query: usize,
+        key: usize,
+        score: Option<f64>,
+        weight: f64,
+        rank: usize,
+        allowed: bool,
+        row: Vec<f32>,
+    },
+    Point {
+        point: Point,
+        done: usize,
+        total: usize,
+        seconds_left: Option<f64>,
+    },
+    SweepDone {
+        cancelled: bool,
+    },
+    /// The device went away and was made again; what was asked is being run again.
+    DeviceLost {
+        reason: String,
+        recovered: bool,
+    },
+    /// A request was not served: which, why, and the nearest that would be.
+    Refused {
+        what: String,
+        reason: String,
+        nearest: Option<String>,
+    },
+    Failed {
+        reason: String,
+    },
+}
+
+/// Numbers shown beside a plate.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Numbers {
+    /// Share of the N×M pairs that the pattern allows.
+    pub density: f64,
+    pub blocks_visited: Option<u64>,
+    pub blocks_total: Option<u64>,
+    /// Mean keys per query.
+    pub keys_per_query: f64,
+    /// Share of the full softmax mass inside the pattern, mean over rows of the shown head.
+    pub mass_kept: Option<f64>,
+    pub error_to_full: Option<ErrorToFull>,
+    /// Tokens reachable after 1, 2, 3... layers, from the middle token.
+    pub reach: Vec<u64>,
+    pub flops: u64,
+    pub bytes_peak: u64,
+    pub measured: Option<Timing>,
+}
