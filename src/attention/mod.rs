@@ -168,3 +168,11 @@ pub struct Reference {
     pub values: fn(&Inputs<Vec<f64>>, &Setup) -> Vec<f64>,
     pub gradients: fn(&Inputs<Vec<crate::reference::Tape>>, &Setup) -> Vec<crate::reference::Tape>,
 }
+
+/// Every variant, in the survey's order.
+pub static ALL: &[&Variant] = &[];
+
+/// The variant with this id.
+pub fn find(id: &str) -> Option<&'static Variant> {
+    ALL.iter().copied().find(|v| v.id == id)
+}
