@@ -1,1 +1,1 @@
-//! See the module docs of [`crate::graph`].
+//! Reverse-mode differentiation at graph level.

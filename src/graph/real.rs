@@ -1,5 +1,6 @@
 //! Scalars: what the interpreter and the naive references compute in.
 
+use super::{Data, Op, TensorType};
 use std::fmt::Debug;
 use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
 
@@ -39,6 +40,9 @@ pub trait Real:
 
 /// A machine float, with the matrix product that the CPU interpreter uses.
 pub trait Float: Real + Default + Send + Sync + bytemuck::Pod {
+    /// Evaluates an op in this precision.
+    fn eval(op: &dyn Op, inputs: &[(&TensorType, &Data<Self>)], outputs: &[TensorType]) -> Vec<Data<Self>>;
+
     /// `c[m, n] = alpha * a[m, k] b[k, n]`, or added to `c` when `accumulate`. Strides in elements, so that transposes need
     /// no copy. Slices start at element (0, 0).
     fn gemm(a: Matrix<'_, Self>, b: Matrix<'_, Self>, c: &mut [Self], alpha: Self, accumulate: bool);
@@ -73,7 +77,7 @@ impl<'a, R> Matrix<'a, R> {
 }
 
 macro_rules! float {
-    ($t:ty) => {
+    ($t:ty, $eval:ident) => {
         impl Real for $t {
             fn from_f64(x: f64) -> Self {
                 x as $t
@@ -96,6 +100,10 @@ macro_rules! float {
         }
 
         impl Float for $t {
+            fn eval(op: &dyn Op, inputs: &[(&TensorType, &Data<$t>)], outputs: &[TensorType]) -> Vec<Data<$t>> {
+                op.$eval(inputs, outputs)
+            }
+
             fn gemm(a: Matrix<'_, $t>, b: Matrix<'_, $t>, c: &mut [$t], alpha: $t, accumulate: bool) {
                 assert_eq!(a.cols, b.rows, "inner sizes of a matrix product");
                 assert!(a.fits() && b.fits() && c.len() >= a.rows * b.cols, "matrix outside its slice");
@@ -131,5 +139,5 @@ macro_rules! float {
     };
 }
 
-float!(f32);
-float!(f64);
+float!(f32, eval_f32);
+float!(f64, eval_f64);

@@ -1,1 +1,4 @@
 //! The ops, one file each.
+
+#[cfg(test)]
+pub(crate) mod testing;
