@@ -1,0 +1,131 @@
+//! What each check runs.
+
+use std::path::Path;
+use std::process::Command;
+use std::{env, fs};
+
+use anyhow::{Result, bail};
+
+use crate::process::{cargo, root, run, run_counting};
+use crate::toolchain::{self, WasmToolchain};
+use crate::{serve, web};
+
+pub fn tidy() -> Result<u64> {
+    crate::tidy::check().map(|()| 0)
+}
+
+pub fn fmt() -> Result<u64> {
+    run_step(cargo().args(["fmt", "--all", "--check"]))
+}
+
+pub fn clippy() -> Result<u64> {
+    run_step(cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+}
+
+pub fn clippy_wasm() -> Result<u64> {
+    if toolchain::wasm_toolchain()? == WasmToolchain::Debian {
+        println!("Debian's toolchain for the web has no clippy; checking only");
+        return run_step(toolchain::cargo_wasm("check")?.args(["--package", "attention-lab", "--lib"]));
+    }
+    run_step(toolchain::cargo_wasm("clippy")?.args(["--package", "attention-lab", "--lib", "--", "-D", "warnings"]))
+}
+
+fn run_step(command: &mut Command) -> Result<u64> {
+    run(command).map(|()| 0)
+}
+
+/// Everything on lavapipe: it has f16 and timestamps, so nothing is skipped for want of a feature.
+pub fn native() -> Result<u64> {
+    let driver = toolchain::lavapipe()?;
+    let passed = tests(&["--workspace", "--lib", "--bins", "--tests"], "lavapipe", driver.as_deref())?;
+    run(with_driver(cargo().args(["test", "--doc", "--quiet", "--workspace"]), "lavapipe", driver.as_deref()))?;
+    Ok(passed)
+}
+
+/// The tests that touch a GPU, again on an adapter with another subgroup width, smaller limits and no f16.
+pub fn native_swiftshader() -> Result<u64> {
+    match toolchain::swiftshader()? {
+        Some(driver) => tests(&["--package", "attention-lab", "--test", "*"], "swiftshader", Some(&driver)),
+        None => {
+            println!("there is no SwiftShader for native programs on this system; nothing to run");
+            Ok(0)
+        }
+    }
+}
+
+/// Runs native tests with nextest where it is installed, else with `cargo test`; no test at all is a failure.
+fn tests(selection: &[&str], adapter: &str, driver: Option<&Path>) -> Result<u64> {
+    let nextest = cargo().args(["nextest", "--version"]).output().is_ok_and(|out| out.status.success());
+    let mut command = cargo();
+    command.args(if nextest { ["nextest", "run"].as_slice() } else { &["test"] }).args(selection);
+    let passed = run_counting(with_driver(&mut command, adapter, driver))?;
+    if passed == 0 {
+        bail!("no test was run");
+    }
+    Ok(passed)
+}
+
+/// Lets a native program see one Vulkan driver only, and says which in `LAB_ADAPTER`.
+fn with_driver<'a>(command: &'a mut Command, name: &str, driver: Option<&Path>) -> &'a mut Command {
+    if let Some(driver) = driver {
+        command.env("VK_DRIVER_FILES", driver).env("VK_ICD_FILENAMES", driver).env("LAB_ADAPTER", name);
+    }
+    if cfg!(target_os = "linux") && env::var_os("XDG_RUNTIME_DIR").is_none() {
+        // Mesa's driver complains once per process where this is not set.
+        let folder = env::temp_dir().join("attention-lab-runtime");
+        if fs::create_dir_all(&folder).is_ok() {
+            command.env("XDG_RUNTIME_DIR", folder);
+        }
+    }
+    command
+}
+
+pub fn doc() -> Result<u64> {
+    run_step(
+        cargo().args(["doc", "--no-deps", "--package", "attention-lab", "--lib"]).env("RUSTDOCFLAGS", "-D warnings"),
+    )
+}
+
+pub fn web_build() -> Result<u64> {
+    web::build(web::Mode::Release).map(|()| 0)
+}
+
+/// Playwright on `dist/`, served from a sub-path, where an absolute address in the page would show.
+pub fn browser() -> Result<u64> {
+    let dist = web::dist();
+    if !dist.join("index.html").is_file() {
+        bail!("dist/ is not built: run `cargo xtask test web browser`");
+    }
+    let address = serve::serve_in_background(&dist, "/some/where/")?;
+    let passed = run_counting(
+        toolchain::node_command()?
+            .current_dir(root().join("tests/browser"))
+            .args(["node_modules/@playwright/test/cli.js", "test"])
+            .env("LAB_URL", address)
+            .env("LAB_CHROMIUM", toolchain::browser()?),
+    )?;
+    if passed == 0 {
+        bail!("no browser test was run");
+    }
+    Ok(passed)
+}
+
+pub fn short_bench() -> Result<u64> {
+    let driver = toolchain::lavapipe()?;
+    run_step(with_driver(cargo().args(BENCH).args(["--lengths", "256,512"]), "lavapipe", driver.as_deref()))
+}
+
+const BENCH: &[&str] =
+    &["run", "--release", "--quiet", "--package", "attention-lab", "--bin", "attention-lab", "--", "bench"];
+
+/// Runs `attention-lab bench` on this machine's adapter; where there is no GPU, lavapipe is installed for it.
+pub fn bench(options: &[String]) -> Result<()> {
+    let mut command = cargo();
+    command.args(BENCH).args(options);
+    let devices = Path::new("/dev/dri");
+    if cfg!(target_os = "linux") && !devices.exists() && !Path::new("/dev/nvidia0").exists() {
+        let driver = toolchain::lavapipe()?;
+        with_driver(&mut command, "lavapipe", driver.as_deref());
+    }
+    run(&mut command)
+}
