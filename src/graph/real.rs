@@ -34,7 +34,7 @@ pub trait Real:
 
     /// The larger one; a NaN on either side is returned, so that it is never hidden.
     fn maximum(self, other: Self) -> Self {
-        if self > other || self != self { self } else { other }
+        if self > other || self.to_f64().is_nan() { self } else { other }
     }
 }
 
