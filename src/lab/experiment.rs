@@ -1,49 +1,86 @@
 //! The one configuration: state of the page, permalink, embed parameters, command-line JSON, result card.
 
-use crate::attention::Params;
+use crate::attention::{Param, Params};
 use std::collections::BTreeMap;
 
-/// What a plate or the chart shows; ids as in permalinks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum View {
-    Mask,
-    Blocks,
-    Scores,
-    #[default]
-    Weights,
-    Difference,
-    Speed,
-    Train,
-    Memory,
+/// Declares an enum whose values have ids as in permalinks.
+macro_rules! ids {
+    ($(#[$meta:meta])* $name:ident { $($(#[$vmeta:meta])* $value:ident = $id:literal),+ $(,)? }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+        pub enum $name {
+            $($(#[$vmeta])* #[serde(rename = $id)] $value),+
+        }
+
+        impl $name {
+            /// Every value, in the order of menus.
+            pub const ALL: &[$name] = &[$($name::$value),+];
+
+            /// The id in permalinks and files.
+            pub fn id(self) -> &'static str {
+                match self { $($name::$value => $id),+ }
+            }
+
+            /// The value with this id.
+            pub fn from_id(id: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|x| x.id() == id)
+            }
+        }
+    };
+}
+pub(crate) use ids;
+
+ids! {
+    /// What a plate or the chart shows.
+    View {
+        Mask = "mask",
+        Blocks = "blocks",
+        Scores = "scores",
+        #[default]
+        Weights = "weights",
+        Difference = "difference",
+        Speed = "speed",
+        Train = "train",
+        Memory = "memory",
+    }
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Theme {
-    #[default]
-    Auto,
-    Light,
-    Dark,
+ids! {
+    Theme {
+        #[default]
+        Auto = "auto",
+        Light = "light",
+        Dark = "dark",
+    }
 }
 
-/// How text becomes tokens.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Split {
-    #[default]
-    Words,
-    Bytes,
+ids! {
+    /// How text becomes tokens.
+    Split {
+        #[default]
+        Words = "words",
+        Bytes = "bytes",
+    }
 }
 
-/// How the cells under one pixel become one value.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Pool {
-    #[default]
-    Max,
-    Mean,
+ids! {
+    /// How the cells under one pixel become one value.
+    Pool {
+        #[default]
+        Max = "max",
+        Mean = "mean",
+    }
 }
+
+/// Largest values that an experiment takes; what fits an adapter is the engine's to say.
+pub const MAX_LENGTH: usize = 16_384;
+pub const MAX_BATCH: usize = 64;
+pub const MAX_HEADS: usize = 64;
+pub const MAX_DIM: usize = 256;
+pub const MAX_LAYER: usize = 63;
+pub const MAX_VARIANTS: usize = 32;
+/// Bytes of text in an experiment: more than 16,384 words of any language need.
+pub const MAX_TEXT_BYTES: usize = 1 << 20;
 
 /// One serialisable value that says everything that is shown or run.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -91,4 +128,155 @@ impl Default for Experiment {
             lang: "en".into(),
         }
     }
+}
+
+/// Something in a request that is not taken: which key, what was given, what it takes, and what is used in its place.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Complaint {
+    pub key: String,
+    pub got: String,
+    pub takes: String,
+    pub used: String,
+}
+
+impl Complaint {
+    /// Long values are shortened: a complaint is a sentence on a page.
+    pub fn new(key: &str, got: &str, takes: impl Into<String>, used: impl ToString) -> Self {
+        Self { key: shorten(key, 60), got: shorten(got, 60), takes: takes.into(), used: used.to_string() }
+    }
+}
+
+impl std::fmt::Display for Complaint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {:?} is not allowed; it takes {}; used: {}", self.key, self.got, self.takes, self.used)
+    }
+}
+
+/// The parameters of the variant with this id, if there is one. [`registry`] is the real one.
+pub type Lookup<'a> = &'a dyn Fn(&str) -> Option<&'static [Param]>;
+
+/// Looks a variant's parameters up in the registry.
+pub fn registry(id: &str) -> Option<&'static [Param]> {
+    crate::attention::find(id).map(|v| v.params)
+}
+
+impl Experiment {
+    /// Brings every value into its range and names what had to change. Whatever came from outside goes through this once.
+    pub fn check(&mut self, lookup: Lookup) -> Vec<Complaint> {
+        let mut complaints = Vec::new();
+        let mut range = |key: &str, value: &mut usize, min: usize, max: usize| {
+            if !(min..=max).contains(value) {
+                let used = (*value).clamp(min, max);
+                let takes = format!("an integer from {min} to {max}");
+                complaints.push(Complaint::new(key, &value.to_string(), takes, used));
+                *value = used;
+            }
+        };
+        range("n", &mut self.n, 1, MAX_LENGTH);
+        range("batch", &mut self.batch, 1, MAX_BATCH);
+        range("heads", &mut self.heads, 1, MAX_HEADS);
+        range("dim", &mut self.dim, 1, MAX_DIM);
+        range("layer", &mut self.layer, 0, MAX_LAYER);
+        range("head", &mut self.head, 0, self.heads - 1);
+        self.check_variants(lookup, &mut complaints);
+        self.check_params(lookup, &mut complaints);
+        if let Some(text) = &mut self.text
+            && text.len() > MAX_TEXT_BYTES
+        {
+            complaints.push(Complaint::new(
+                "text",
+                &format!("{} bytes", text.len()),
+                format!("at most {MAX_TEXT_BYTES} bytes"),
+                "the beginning",
+            ));
+            cut(text, MAX_TEXT_BYTES);
+        }
+        if !language_tag(&self.lang) {
+            complaints.push(Complaint::new("lang", &self.lang, "a language tag such as en", "en"));
+            self.lang = "en".into();
+        }
+        complaints
+    }
+
+    fn check_variants(&mut self, lookup: Lookup, complaints: &mut Vec<Complaint>) {
+        let mut kept: Vec<String> = Vec::new();
+        for id in std::mem::take(&mut self.variants) {
+            if kept.contains(&id) {
+                continue;
+            }
+            if lookup(&id).is_none() {
+                complaints.push(Complaint::new("variant", &id, "ids of variants", "nothing in its place"));
+            } else if kept.len() == MAX_VARIANTS {
+                complaints.push(Complaint::new(
+                    "variant",
+                    &id,
+                    format!("at most {MAX_VARIANTS} variants"),
+                    "the first",
+                ));
+                break;
+            } else {
+                kept.push(id);
+            }
+        }
+        if kept.is_empty() {
+            kept = Self::default().variants;
+        }
+        self.variants = kept;
+    }
+
+    fn check_params(&mut self, lookup: Lookup, complaints: &mut Vec<Complaint>) {
+        self.params.retain(|id, values| {
+            let Some(known) = lookup(id) else {
+                complaints.push(Complaint::new(id, "", "parameters of known variants", "nothing"));
+                return false;
+            };
+            values.0.retain(|name, value| {
+                let key = format!("{id}.{name}");
+                match known.iter().find(|p| p.name == name) {
+                    None => {
+                        let names: Vec<_> = known.iter().map(|p| p.name).collect();
+                        complaints.push(Complaint::new(&key, &value.to_string(), list_or_none(&names), "nothing"));
+                        false
+                    }
+                    Some(param) => match param.accept(value) {
+                        Ok(()) => true,
+                        Err(e) => {
+                            complaints.push(Complaint::new(&key, &e.got, e.takes, param.default(self.n)));
+                            false
+                        }
+                    },
+                }
+            });
+            !values.0.is_empty()
+        });
+    }
+
+    /// The parameters of one variant, as given; absent ones have their defaults.
+    pub fn params_of(&self, variant: &str) -> Params {
+        self.params.get(variant).cloned().unwrap_or_default()
+    }
+}
+
+fn list_or_none(names: &[&str]) -> String {
+    if names.is_empty() { "no parameters".into() } else { format!("one of {}", names.join(", ")) }
+}
+
+/// Letters, digits and hyphens, as in BCP 47; short.
+fn language_tag(s: &str) -> bool {
+    (2..=16).contains(&s.len()) && s.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+}
+
+/// Cuts a string to at most `bytes`, between characters.
+pub(crate) fn cut(text: &mut String, bytes: usize) {
+    let end = text.floor_char_boundary(bytes);
+    text.truncate(end);
+}
+
+fn shorten(s: &str, bytes: usize) -> String {
+    let mut out = s.to_string();
+    if out.len() > bytes {
+        cut(&mut out, bytes);
+        out.push('…');
+    }
+    out
 }

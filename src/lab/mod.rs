@@ -1,4 +1,9 @@
 //! The lab: one configuration everywhere, the protocol between a face (page, command line) and the engine, the engine.
 
+pub mod embed;
 pub mod experiment;
+pub mod permalink;
 pub mod protocol;
+
+pub use embed::Embed;
+pub use experiment::{Complaint, Experiment};
