@@ -37,7 +37,8 @@ pub struct BufferId(pub usize);
 /// Where a dispatch's shader comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Source {
-    /// A kernel of the build-time table, by its path under `shaders/` without the suffix, e.g. `ops/matmul`.
+    /// A kernel of the build-time table, by its path under `shaders/` without the suffix, e.g. `ops/matmul`; linked with
+    /// features, `ops/matmul+f16`, `ops/matmul+subgroups` or `ops/matmul+f16+subgroups`.
     Table(&'static str),
     /// WGSL made at run time from a fused elementwise chain. Bindings are `@group(0) @binding(i)` in the order of
     /// [`Step::bindings`], uniforms `@group(1) @binding(0)`.
