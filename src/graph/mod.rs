@@ -5,7 +5,9 @@
 //! implementing [`Op`] in a file of its own under `ops/`.
 
 pub mod cpu;
+pub mod fuse;
 pub mod grad;
+pub mod layout;
 pub mod op;
 pub mod ops;
 pub mod plan;
@@ -13,6 +15,8 @@ pub mod real;
 mod types;
 
 pub use op::{Cost, Dispatch, GradContext, LowerContext, Lowered, Op, Slot};
+pub use ops::binary::BinaryKind;
+pub use ops::unary::UnaryKind;
 pub use real::{Float, Matrix, Real};
 pub use types::{Data, Dtype, ShapeError, TensorType};
 
