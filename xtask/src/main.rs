@@ -8,6 +8,7 @@ mod serve;
 mod steps;
 mod tidy;
 mod toolchain;
+mod wasm32;
 mod web;
 
 use std::process::ExitCode;

@@ -7,8 +7,7 @@ use std::{env, fs};
 use anyhow::{Result, bail};
 
 use crate::process::{cargo, root, run, run_counting};
-use crate::toolchain::{self, WasmToolchain};
-use crate::{serve, web};
+use crate::{serve, toolchain, wasm32, web};
 
 pub fn tidy() -> Result<u64> {
     crate::tidy::check().map(|()| 0)
@@ -23,11 +22,11 @@ pub fn clippy() -> Result<u64> {
 }
 
 pub fn clippy_wasm() -> Result<u64> {
-    if toolchain::wasm_toolchain()? == WasmToolchain::Debian {
+    if wasm32::toolchain()? == wasm32::Toolchain::Debian {
         println!("Debian's toolchain for the web has no clippy; checking only");
-        return run_step(toolchain::cargo_wasm("check")?.args(["--package", "attention-lab", "--lib"]));
+        return run_step(wasm32::cargo("check")?.args(["--package", "attention-lab", "--lib"]));
     }
-    run_step(toolchain::cargo_wasm("clippy")?.args(["--package", "attention-lab", "--lib", "--", "-D", "warnings"]))
+    run_step(wasm32::cargo("clippy")?.args(["--package", "attention-lab", "--lib", "--", "-D", "warnings"]))
 }
 
 fn run_step(command: &mut Command) -> Result<u64> {

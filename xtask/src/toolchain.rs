@@ -7,7 +7,8 @@ use std::{env, fs};
 
 use anyhow::{Context, Result, bail};
 
-use crate::process::{cargo, command, output, root, run, run_retrying};
+use crate::process::{command, output, root, run_retrying};
+use crate::wasm32;
 
 /// Something that a command or a check cannot do without.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -35,7 +36,7 @@ impl Need {
 pub fn ensure(needs: &[Need]) -> Result<()> {
     for need in needs {
         match need {
-            Need::WasmTarget => drop(wasm_toolchain()?),
+            Need::WasmTarget => drop(wasm32::toolchain()?),
             Need::WebPackages => npm_packages("web")?,
             Need::BrowserPackages => npm_packages("tests/browser")?,
             Need::Browser => drop(browser()?),
@@ -44,141 +45,6 @@ pub fn ensure(needs: &[Need]) -> Result<()> {
         }
     }
     Ok(())
-}
-
-// ---- Rust for wasm32 ----------------------------------------------------------------------------------------------
-
-pub const WASM_TARGET: &str = "wasm32-unknown-unknown";
-
-/// Every WebGPU browser has SIMD, and the CPU path lives from it. One set of flags for every wasm build, so that
-/// clippy and the build share what they compiled.
-const WASM_RUSTFLAGS: &str = "-C target-feature=+simd128";
-
-/// Which rustup toolchain compiles for wasm32.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum WasmToolchain {
-    /// The one that runs us.
-    Current,
-    /// Debian's compiler, linked into rustup as `web`. It has no clippy.
-    Debian,
-}
-
-/// A cargo command that builds for wasm32: `cargo_wasm("build")?.args(...)`.
-pub fn cargo_wasm(subcommand: &str) -> Result<Command> {
-    let mut cargo = match wasm_toolchain()? {
-        WasmToolchain::Current => cargo(),
-        WasmToolchain::Debian => {
-            let mut cargo = command("cargo");
-            cargo.env("RUSTUP_TOOLCHAIN", "web").env_remove("RUSTC").env_remove("CARGO");
-            cargo
-        }
-    };
-    cargo
-        .args([subcommand, "--target", WASM_TARGET])
-        .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS", WASM_RUSTFLAGS);
-    Ok(cargo)
-}
-
-pub fn wasm_toolchain() -> Result<WasmToolchain> {
-    static FOUND: OnceLock<WasmToolchain> = OnceLock::new();
-    if let Some(found) = FOUND.get() {
-        return Ok(*found);
-    }
-    let found = find_wasm_toolchain()?;
-    Ok(*FOUND.get_or_init(|| found))
-}
-
-fn find_wasm_toolchain() -> Result<WasmToolchain> {
-    if has_wasm_std(None) {
-        return Ok(WasmToolchain::Current);
-    }
-    if has_wasm_std(Some("web")) {
-        return Ok(WasmToolchain::Debian);
-    }
-    let has_rustup = on_path("rustup").is_some();
-    if has_rustup {
-        say("the wasm32 target of Rust", "rustup target add");
-        let add = || {
-            let mut rustup = command("rustup");
-            rustup.args(["target", "add", WASM_TARGET]);
-            rustup
-        };
-        match run_retrying(add) {
-            Ok(()) if has_wasm_std(None) => return Ok(WasmToolchain::Current),
-            Ok(()) => eprintln!("  rustup added it to another toolchain than the one in use"),
-            Err(error) => eprintln!("  {error:#}"),
-        }
-    }
-    if has_rustup && root_on_debian() {
-        debian_wasm_std()?;
-        if has_wasm_std(Some("web")) {
-            return Ok(WasmToolchain::Debian);
-        }
-    }
-    bail!(
-        "Rust's standard library for {WASM_TARGET} is missing.\n\
-         Get it with `rustup target add {WASM_TARGET}` (rustup is at https://rustup.rs)."
-    )
-}
-
-fn has_wasm_std(toolchain: Option<&str>) -> bool {
-    let mut rustc = command("rustc");
-    if let Some(toolchain) = toolchain {
-        rustc.env("RUSTUP_TOOLCHAIN", toolchain);
-    }
-    let folder = output(rustc.args(["--print", "target-libdir", "--target", WASM_TARGET]));
-    let Ok(Ok(entries)) = folder.map(|folder| fs::read_dir(folder.trim())) else {
-        return false;
-    };
-    entries.flatten().any(|entry| entry.file_name().to_string_lossy().starts_with("libstd-"))
-}
-
-/// Where rustup cannot download a target: Debian's compiler for the web has the sources of its own std, which is built
-/// once and put beside it.
-fn debian_wasm_std() -> Result<()> {
-    debian_packages(&["rustc-web", "cargo-web", "rust-web-src", "lld-22"], "Debian's Rust for the web")?;
-    println!("building Rust's standard library for {WASM_TARGET} (about half a minute, once)");
-    let work = root().join("target/wasm-std");
-    fs::create_dir_all(work.join("src"))?;
-    fs::write(
-        work.join("Cargo.toml"),
-        "[package]\nname = \"empty-crate\"\nversion = \"0.0.0\"\nedition = \"2021\"\n[workspace]\n",
-    )?;
-    fs::write(work.join("src/lib.rs"), "")?;
-    run(Command::new("/usr/bin/cargo")
-        .current_dir(&work)
-        .args(["build", "--release", "-Zbuild-std=std,panic_abort,test", "--target", WASM_TARGET])
-        .args(["--target-dir", "target"])
-        .env("RUSTC", "/usr/bin/rustc")
-        .env("RUSTC_BOOTSTRAP", "1")
-        .env_remove("RUSTFLAGS")
-        .env_remove("RUSTUP_TOOLCHAIN"))?;
-    let library = Path::new("/usr/lib/rustlib").join(WASM_TARGET).join("lib");
-    fs::create_dir_all(&library)?;
-    for entry in fs::read_dir(work.join("target").join(WASM_TARGET).join("release/deps"))?.flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if name.ends_with(".rlib") && !name.starts_with("libempty_crate") {
-            fs::copy(entry.path(), library.join(name))?;
-        }
-    }
-    let tools = Path::new("/usr/lib/rustlib/x86_64-unknown-linux-gnu/bin");
-    fs::create_dir_all(tools)?;
-    let linker = tools.join("rust-lld");
-    if !linker.exists() {
-        let lld = fs::canonicalize("/usr/lib/llvm-22/bin/lld").context("the package lld-22 has no lld")?;
-        symlink(&lld, &linker)?;
-    }
-    run(command("rustup").args(["toolchain", "link", "web", "/usr"]))
-}
-
-#[cfg(unix)]
-fn symlink(to: &Path, link: &Path) -> Result<()> {
-    Ok(std::os::unix::fs::symlink(to, link)?)
-}
-
-#[cfg(not(unix))]
-fn symlink(_: &Path, _: &Path) -> Result<()> {
-    bail!("the Debian path is for Debian")
 }
 
 // ---- Node and npm packages ----------------------------------------------------------------------------------------
@@ -315,7 +181,7 @@ fn driver(
 
 // ---- helpers ------------------------------------------------------------------------------------------------------
 
-fn say(what: &str, how: &str) {
+pub fn say(what: &str, how: &str) {
     println!("installing {what} ({how})");
 }
 
@@ -325,13 +191,13 @@ pub fn on_path(name: &str) -> Option<PathBuf> {
     env::split_paths(&env::var_os("PATH")?).map(|folder| folder.join(&file)).find(|path| path.is_file())
 }
 
-fn root_on_debian() -> bool {
+pub fn root_on_debian() -> bool {
     let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
     let debian = release.lines().any(|line| line == "ID=debian");
     debian && on_path("apt-get").is_some() && output(command("id").arg("-u")).is_ok_and(|id| id.trim() == "0")
 }
 
-fn debian_packages(packages: &[&str], what: &str) -> Result<()> {
+pub fn debian_packages(packages: &[&str], what: &str) -> Result<()> {
     static UPDATED: OnceLock<()> = OnceLock::new();
     say(what, &format!("apt-get install {}", packages.join(" ")));
     let apt = |args: &[&str]| {

@@ -8,7 +8,8 @@ use anyhow::{Context, Result, bail};
 use wasm_bindgen_cli_support::Bindgen;
 
 use crate::process::{cargo, output, root, run};
-use crate::toolchain::{self, Need, WASM_TARGET};
+use crate::toolchain::{self, Need};
+use crate::wasm32;
 
 /// The name of the module: `attention_lab.js` and `attention_lab_bg.wasm`.
 const MODULE: &str = "attention_lab";
@@ -49,16 +50,18 @@ pub fn build(mode: Mode) -> Result<()> {
     let target = target_folder()?;
     let profile = if mode == Mode::Release { "web" } else { "dev" };
     let start = Instant::now();
-    run(toolchain::cargo_wasm("build")?.args(["--package", "attention-lab", "--lib", "--profile", profile]))?;
-    println!("compiled for {WASM_TARGET}, profile {profile} ({:.1} s)", start.elapsed().as_secs_f64());
+    run(wasm32::cargo("build")?.args(["--package", "attention-lab", "--lib", "--profile", profile]))?;
+    println!("compiled for wasm32, profile {profile} ({:.1} s)", start.elapsed().as_secs_f64());
 
     let folder = if mode == Mode::Release { "web" } else { "debug" };
     let staged = target.join("web-stage");
     remove(&staged)?;
     Bindgen::new()
-        .input_path(target.join(WASM_TARGET).join(folder).join(format!("{MODULE}.wasm")))
+        .input_path(target.join(wasm32::TARGET).join(folder).join(format!("{MODULE}.wasm")))
         .web(true)?
         .typescript(false)
+        // Lets `init()` find the .wasm file beside the module, as the command line tool does by default.
+        .omit_default_module_path(false)
         .out_name(MODULE)
         .generate(&staged)
         .context("wasm-bindgen failed")?;
