@@ -14,6 +14,7 @@
 pub mod attention;
 pub mod gpu;
 pub mod graph;
+mod ids;
 pub mod lab;
 pub mod measure;
 pub mod pattern;

@@ -1,8 +1,9 @@
 //! An embed's parameters: the keys of a permalink, and those that say how much of the page there is.
 
-use super::experiment::{Complaint, Experiment, Lookup, ids, registry};
+use super::experiment::{Complaint, Experiment, Lookup, registry};
 use super::permalink;
 use super::protocol::Backend;
+use crate::ids::ids;
 
 ids! {
     /// When an embed starts to compute. A page with ten embeds should not start ten of them by itself.

@@ -1,1 +1,8 @@
-//! Text and tokens.
+//! Text and tokens, and the queries, keys and values that are made of them where no trained model is at hand.
+
+pub mod embedding;
+pub mod random;
+pub mod text;
+
+pub use embedding::{Qkv, embed};
+pub use text::{Split, Tokens};
