@@ -3,10 +3,15 @@
 pub mod binary;
 pub mod broadcast;
 pub mod cast;
+pub mod concat;
 mod kernel;
 pub mod reduce;
 pub mod reshape;
 pub mod select;
+pub mod slice;
+pub mod softmax;
+mod strided;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod transpose;
 pub mod unary;
