@@ -12,6 +12,7 @@
 //! - `ui` and `web` (wasm32 only): the page, and the entry points of worker, embed and JavaScript API.
 
 pub mod attention;
+pub mod complaint;
 pub mod gpu;
 pub mod graph;
 mod ids;

@@ -77,7 +77,7 @@ pub fn parse_with(query: &str, lookup: Lookup) -> (Embed, Experiment, Vec<Compla
                 if caption.len() > MAX_CAPTION_BYTES {
                     let takes = format!("at most {MAX_CAPTION_BYTES} bytes");
                     complaints.push(Complaint::new(&key, &caption, takes, "the beginning"));
-                    super::experiment::cut(&mut caption, MAX_CAPTION_BYTES);
+                    crate::complaint::cut(&mut caption, MAX_CAPTION_BYTES);
                 }
                 embed.caption = Some(caption);
             }

@@ -3,9 +3,10 @@
 
 use super::experiment::{
     Complaint, Experiment, Lookup, MAX_BATCH, MAX_DIM, MAX_HEADS, MAX_LAYER, MAX_LENGTH, MAX_VARIANTS, Pool, Split,
-    Theme, View, cut, registry,
+    Theme, View, registry,
 };
 use crate::attention::Value;
+use crate::complaint::cut;
 use std::borrow::Cow;
 
 /// Bytes of text that a permalink carries; a longer address is refused by some servers and chat programs.

@@ -2,6 +2,7 @@
 //! main thread to the worker as JSON text; canvases are handed over beside them.
 
 use super::experiment::{Experiment, Pool, View};
+pub use crate::measure::{ErrorToFull, Timing};
 use serde::{Deserialize, Serialize};
 
 /// Where a figure comes from.
@@ -83,23 +84,6 @@ pub struct Point {
     pub error_to_full: Option<ErrorToFull>,
     /// Why this point could not be measured, and the nearest that could.
     pub refused: Option<String>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ErrorToFull {
-    pub max_abs: f64,
-    pub rms_ratio: f64,
-}
-
-/// Time of one run, in milliseconds.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Timing {
-    pub median: f64,
-    pub min: f64,
-    pub max: f64,
-    pub repeats: usize,
-    /// `timestamp` or `wall`.
-    pub how: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
