@@ -21,3 +21,9 @@ pub mod measure;
 pub mod pattern;
 pub mod reference;
 pub mod task;
+
+/// The commit that this was built from, for result files; `cargo xtask` sets it, a plain `cargo build` does not know it.
+pub const COMMIT: &str = match option_env!("LAB_COMMIT") {
+    Some(commit) => commit,
+    None => "unknown",
+};

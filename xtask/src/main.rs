@@ -22,6 +22,7 @@ Usage: cargo xtask COMMAND
   build [--debug]                             make dist/, which any static server can serve from any path
   test [STEP...] [--keep-going] [--list]      run the checks, all or only the named ones
   bench [OPTION...]                           time the variants natively; options go to `attention-lab bench`
+  pictures [FOLDER]                           screenshots of the built page, by default into target/pictures
   setup                                       only install what the commands above need
 ";
 
@@ -66,6 +67,11 @@ fn dispatch(args: &[String]) -> Result<()> {
             if list { checks::list() } else { checks::run_named(&steps, keep_going) }
         }
         "bench" => steps::bench(rest),
+        "pictures" => {
+            let folders = Options::new(rest).finish(1)?;
+            let folder = folders.first().map_or_else(|| process::root().join("target/pictures"), Into::into);
+            steps::pictures(&folder)
+        }
         "setup" => toolchain::ensure(toolchain::Need::ALL),
         "help" | "--help" | "-h" => {
             print!("{USAGE}");

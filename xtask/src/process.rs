@@ -24,6 +24,12 @@ pub fn cargo() -> Command {
     command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
+/// The commit of the working tree, with `-dirty` if it was changed since; results carry it.
+pub fn commit() -> String {
+    let described = output(command("git").args(["describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]));
+    described.map_or_else(|_| "unknown".into(), |text| text.trim().to_string())
+}
+
 /// Runs a command to its end; anything but success is an error that names the command.
 pub fn run(command: &mut Command) -> Result<()> {
     let status = command.status().with_context(|| format!("cannot start {}", text(command)))?;

@@ -1,13 +1,14 @@
 //! What each check runs.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 
 use anyhow::{Result, bail};
 
-use crate::process::{cargo, root, run, run_counting};
-use crate::{serve, toolchain, wasm32, web};
+use crate::process::{cargo, commit, root, run, run_counting};
+use crate::toolchain::{self, Need};
+use crate::{serve, wasm32, web};
 
 pub fn tidy() -> Result<u64> {
     crate::tidy::check().map(|()| 0)
@@ -91,11 +92,7 @@ pub fn web_build() -> Result<u64> {
 
 /// Playwright on `dist/`, served from a sub-path, where an absolute address in the page would show.
 pub fn browser() -> Result<u64> {
-    let dist = web::dist();
-    if !dist.join("index.html").is_file() {
-        bail!("dist/ is not built: run `cargo xtask test web browser`");
-    }
-    let address = serve::serve_in_background(&dist, "/some/where/")?;
+    let address = serve::serve_in_background(&built()?, "/some/where/")?;
     let passed = run_counting(
         toolchain::node_command()?
             .current_dir(root().join("tests/browser"))
@@ -109,22 +106,46 @@ pub fn browser() -> Result<u64> {
     Ok(passed)
 }
 
+/// Only prints. It runs the binary that the tests were built with, since compiling everything again for release would
+/// take longer than all the tests; `cargo xtask bench` does that.
 pub fn short_bench() -> Result<u64> {
     let driver = toolchain::lavapipe()?;
-    run_step(with_driver(cargo().args(BENCH).args(["--lengths", "256,512"]), "lavapipe", driver.as_deref()))
+    let mut command = cargo();
+    command.args(["run", "--quiet"]).args(BENCH).args(["--lengths", "256,512"]);
+    run_step(with_driver(&mut command, "lavapipe", driver.as_deref()))
 }
 
-const BENCH: &[&str] =
-    &["run", "--release", "--quiet", "--package", "attention-lab", "--bin", "attention-lab", "--", "bench"];
+const BENCH: &[&str] = &["--package", "attention-lab", "--bin", "attention-lab", "--", "bench"];
 
 /// Runs `attention-lab bench` on this machine's adapter; where there is no GPU, lavapipe is installed for it.
 pub fn bench(options: &[String]) -> Result<()> {
     let mut command = cargo();
-    command.args(BENCH).args(options);
-    let devices = Path::new("/dev/dri");
-    if cfg!(target_os = "linux") && !devices.exists() && !Path::new("/dev/nvidia0").exists() {
+    command.args(["run", "--release"]).args(BENCH).args(options).env("LAB_COMMIT", commit());
+    let has_gpu = ["/dev/dri", "/dev/nvidia0"].iter().any(|device| Path::new(device).exists());
+    if cfg!(target_os = "linux") && !has_gpu {
         let driver = toolchain::lavapipe()?;
         with_driver(&mut command, "lavapipe", driver.as_deref());
     }
     run(&mut command)
+}
+
+/// Takes the pictures that a person looks at, of the page in `dist/`, into `folder`.
+pub fn pictures(folder: &Path) -> Result<()> {
+    toolchain::ensure(&[Need::Browser, Need::BrowserPackages])?;
+    let address = serve::serve_in_background(&built()?, "/")?;
+    fs::create_dir_all(folder)?;
+    run(toolchain::node_command()?
+        .arg("tests/browser/pictures.mjs")
+        .arg(fs::canonicalize(folder)?)
+        .env("LAB_URL", address)
+        .env("LAB_CHROMIUM", toolchain::browser()?))
+}
+
+/// The folder of the built page.
+fn built() -> Result<PathBuf> {
+    let dist = web::dist();
+    if !dist.join("index.html").is_file() {
+        bail!("dist/ is not built: run `cargo xtask build` first");
+    }
+    Ok(dist)
 }

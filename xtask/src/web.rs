@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use wasm_bindgen_cli_support::Bindgen;
 
-use crate::process::{cargo, output, root, run};
+use crate::process::{cargo, commit, output, root, run};
 use crate::toolchain::{self, Need};
 use crate::wasm32;
 
@@ -50,7 +50,9 @@ pub fn build(mode: Mode) -> Result<()> {
     let target = target_folder()?;
     let profile = if mode == Mode::Release { "web" } else { "dev" };
     let start = Instant::now();
-    run(wasm32::cargo("build")?.args(["--package", "attention-lab", "--lib", "--profile", profile]))?;
+    run(wasm32::cargo("build")?
+        .args(["--package", "attention-lab", "--lib", "--profile", profile])
+        .env("LAB_COMMIT", commit()))?;
     println!("compiled for wasm32, profile {profile} ({:.1} s)", start.elapsed().as_secs_f64());
 
     let folder = if mode == Mode::Release { "web" } else { "debug" };
