@@ -15,3 +15,5 @@ mod strided;
 pub(crate) mod testing;
 pub mod transpose;
 pub mod unary;
+
+pub mod block_attention;
