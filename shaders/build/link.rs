@@ -4,12 +4,17 @@ use std::path::Path;
 use wesl::syntax::{DeclarationKind, GlobalDeclaration, ModulePath, PathOrigin};
 use wesl::{CompileOptions, EscapeMangler, FileResolver, Resolver, Wesl};
 
+/// What `@if` may ask for, in the order in which a kernel's name lists it. `f16` and `subgroups` are the adapter's; `scalar`
+/// binds storage element by element, for sizes that are not multiples of a vector.
+const FEATURES: [&str; 3] = ["f16", "subgroups", "scalar"];
+
 /// One kernel file linked with one set of features.
 pub struct Linked {
     /// Path under `shaders/` without the suffix.
     pub file: String,
     pub f16: bool,
     pub subgroups: bool,
+    pub scalar: bool,
     pub wgsl: String,
     /// Names of the file's own `const`s, which may be rewritten when the module is made.
     pub consts: Vec<String>,
@@ -18,33 +23,37 @@ pub struct Linked {
 impl Linked {
     /// The kernel's name in the table.
     pub fn name(&self) -> String {
-        let f16 = if self.f16 { "+f16" } else { "" };
-        let subgroups = if self.subgroups { "+subgroups" } else { "" };
-        format!("{}{f16}{subgroups}", self.file)
+        let on = [self.f16, self.subgroups, self.scalar];
+        FEATURES.iter().zip(on).filter(|(_, on)| *on).fold(self.file.clone(), |name, (f, _)| format!("{name}+{f}"))
     }
 }
 
-/// Links `file` with every combination of features that makes a difference to its text.
+/// Links `file` with every combination of those features that make a difference to its text.
 pub fn variants(root: &Path, file: &str) -> Result<Vec<Linked>, String> {
     let path = root.join(file).with_extension("wesl");
     let source = std::fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
     check_limits(&path, &source)?;
-    let link = |f16, subgroups| link(root, file, f16, subgroups);
-    let base = link(false, false)?;
-    let f16 = Some(link(true, false)?).filter(|v| v.wgsl != base.wgsl);
-    let subgroups = Some(link(false, true)?).filter(|v| v.wgsl != base.wgsl);
-    let both = if f16.is_some() && subgroups.is_some() { Some(link(true, true)?) } else { None };
-    Ok([Some(base), f16, subgroups, both].into_iter().flatten().collect())
+    let base = link(root, file, [false; 3])?;
+    let mut differs = [false; 3];
+    for (i, differs) in differs.iter_mut().enumerate() {
+        *differs = link(root, file, std::array::from_fn(|j| i == j))?.wgsl != base.wgsl;
+    }
+    (0..1 << FEATURES.len())
+        .map(|set| std::array::from_fn(|i| set >> i & 1 == 1))
+        .filter(|on: &[bool; 3]| on.iter().zip(differs).all(|(&on, differs)| differs || !on))
+        .map(|on| link(root, file, on))
+        .collect()
 }
 
-fn link(root: &Path, file: &str, f16: bool, subgroups: bool) -> Result<Linked, String> {
+fn link(root: &Path, file: &str, on: [bool; 3]) -> Result<Linked, String> {
     let module = ModulePath::new(PathOrigin::Absolute, file.split('/').map(String::from).collect());
     let mut compiler = Wesl::new(root).set_custom_resolver(FileResolver::new(root));
     compiler.set_custom_mangler(EscapeMangler);
     compiler.set_options(CompileOptions::default());
-    compiler.set_features([("f16", f16), ("subgroups", subgroups)]);
-    let fail =
-        |e: &dyn std::fmt::Display| format!("error: shaders/{file}.wesl (f16 {f16}, subgroups {subgroups})\n{e}");
+    let features = FEATURES.iter().zip(on).map(|(&name, on)| (name, on));
+    let set: Vec<&str> = features.clone().filter(|(_, on)| *on).map(|(name, _)| name).collect();
+    compiler.set_features(features);
+    let fail = |e: &dyn std::fmt::Display| format!("error: shaders/{file}.wesl [{}]\n{e}", set.join(", "));
     let linked = compiler.compile(&module).map_err(|e| fail(&e))?;
     let own = FileResolver::new(root).resolve_module(&module).map_err(|e| fail(&e))?;
     let consts = (own.global_declarations.iter())
@@ -53,7 +62,8 @@ fn link(root: &Path, file: &str, f16: bool, subgroups: bool) -> Result<Linked, S
             _ => None,
         })
         .collect();
-    Ok(Linked { file: file.into(), f16, subgroups, wgsl: linked.to_string(), consts })
+    let [f16, subgroups, scalar] = on;
+    Ok(Linked { file: file.into(), f16, subgroups, scalar, wgsl: linked.to_string(), consts })
 }
 
 /// Names what this version of the linker would misread without a word.

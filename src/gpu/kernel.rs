@@ -39,7 +39,7 @@ pub struct Entry {
 /// One linked shader file, with one set of features.
 #[derive(Clone, Copy, Debug)]
 pub struct Kernel {
-    /// Path under `shaders/` without the suffix, then `+f16` and `+subgroups` where the file was linked with them.
+    /// Path under `shaders/` without the suffix, then `+f16`, `+subgroups`, `+scalar` where the file was linked with them.
     pub name: &'static str,
     pub f16: bool,
     pub subgroups: bool,

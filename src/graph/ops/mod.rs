@@ -5,6 +5,7 @@ pub mod broadcast;
 pub mod cast;
 pub mod concat;
 mod kernel;
+pub mod matmul;
 pub mod reduce;
 pub mod reshape;
 pub mod select;
@@ -15,5 +16,3 @@ mod strided;
 pub(crate) mod testing;
 pub mod transpose;
 pub mod unary;
-
-pub mod block_attention;
