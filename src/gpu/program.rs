@@ -14,9 +14,9 @@ pub enum Category {
     Optimiser,
     /// Inputs and everything computed from them.
     Activations,
-    /// Scratch space of a single op, block lists, uniforms.
+    /// Scratch space of a single op, block lists.
     Workspace,
-    /// Buffers that carry data to and from the device.
+    /// Buffers that carry data to and from the device: uniforms, read-back, timestamps.
     Staging,
 }
 

@@ -1,7 +1,7 @@
 //! The one interface of an op: shape rule, cost, CPU evaluation, gradient rule, GPU kernels.
 
 use super::{Data, Graph, Node, ShapeError, TensorType};
-use crate::gpu::Source;
+use crate::gpu::{Caps, Source};
 use std::fmt::Debug;
 
 /// Computed cost of an op or graph. FLOPs count a multiply-add as two; bytes are those of each operand read once and each
@@ -55,6 +55,20 @@ pub struct LowerContext {
     pub max_invocations: u32,
     /// Chosen tiles by op and shape class, made by measuring (`gpu::tune`); empty means the built-in choice.
     pub choices: std::collections::BTreeMap<String, String>,
+}
+
+impl LowerContext {
+    /// What lowering needs of an adapter; without measured choices.
+    pub fn from_caps(caps: &Caps) -> Self {
+        Self {
+            software: caps.software,
+            f16: caps.f16,
+            subgroup: caps.subgroups.and_then(|(min, max)| (min == max).then_some(min)),
+            max_workgroup_storage: caps.max_workgroup_storage,
+            max_invocations: caps.max_invocations,
+            choices: Default::default(),
+        }
+    }
 }
 
 /// A buffer as an op sees it.

@@ -40,6 +40,16 @@ ids! {
     }
 }
 
+ids! {
+    /// How a value from 0 to 1 becomes a colour: small weights of long texts are seen only on a root or logarithmic scale.
+    Scale {
+        #[default]
+        Linear = "linear",
+        Sqrt = "sqrt",
+        Log = "log",
+    }
+}
+
 /// Largest values that an experiment takes; what fits an adapter is the engine's to say.
 pub const MAX_LENGTH: usize = 16_384;
 pub const MAX_BATCH: usize = 64;
@@ -71,6 +81,7 @@ pub struct Experiment {
     pub text: Option<String>,
     pub split: Split,
     pub pool: Pool,
+    pub scale: Scale,
     pub theme: Theme,
     pub lang: String,
 }
@@ -92,6 +103,7 @@ impl Default for Experiment {
             text: None,
             split: Split::Words,
             pool: Pool::Max,
+            scale: Scale::Linear,
             theme: Theme::Auto,
             lang: "en".into(),
         }

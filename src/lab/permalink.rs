@@ -2,8 +2,8 @@
 //! schema version `v=1`. Reading is total: what it cannot take it names, and the rest applies.
 
 use super::experiment::{
-    Complaint, Experiment, Lookup, MAX_BATCH, MAX_DIM, MAX_HEADS, MAX_LAYER, MAX_LENGTH, MAX_VARIANTS, Pool, Split,
-    Theme, View, registry,
+    Complaint, Experiment, Lookup, MAX_BATCH, MAX_DIM, MAX_HEADS, MAX_LAYER, MAX_LENGTH, MAX_VARIANTS, Pool, Scale,
+    Split, Theme, View, registry,
 };
 use crate::attention::Value;
 use crate::complaint::cut;
@@ -94,6 +94,9 @@ pub fn write_with(e: &Experiment, lookup: Lookup) -> Link {
     }
     if e.pool != default.pool {
         put("pool", e.pool.id());
+    }
+    if e.scale != default.scale {
+        put("scale", e.scale.id());
     }
     if e.theme != default.theme {
         put("theme", e.theme.id());
@@ -199,6 +202,7 @@ impl Reader<'_> {
             "theme" => self.choice(key, value, Theme::ALL, Theme::id, |e| &mut e.theme),
             "split" => self.choice(key, value, Split::ALL, Split::id, |e| &mut e.split),
             "pool" => self.choice(key, value, Pool::ALL, Pool::id, |e| &mut e.pool),
+            "scale" => self.choice(key, value, Scale::ALL, Scale::id, |e| &mut e.scale),
             "n" => self.size(key, value, 1, MAX_LENGTH, |e| &mut e.n),
             "batch" => self.size(key, value, 1, MAX_BATCH, |e| &mut e.batch),
             "heads" => self.size(key, value, 1, MAX_HEADS, |e| &mut e.heads),

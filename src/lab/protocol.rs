@@ -1,7 +1,7 @@
 //! Plain data between a face of the lab and its engine: [`Command`]s in, [`Event`]s out. In the page they cross from the
 //! main thread to the worker as JSON text; canvases are handed over beside them.
 
-use super::experiment::{Experiment, Pool, View};
+use super::experiment::{Experiment, Pool, Scale, View};
 pub use crate::measure::{ErrorToFull, Timing};
 use serde::{Deserialize, Serialize};
 
@@ -42,7 +42,18 @@ pub enum Command {
     /// Makes `experiment` the one that plates and cells are about; answered by `Prepared` for each variant, then `Plate`s.
     Explore { experiment: Box<Experiment> },
     /// Plate `plate` (0 or 1) shows `view` of the variant at the same index, in this rectangle and pixel size.
-    Show { plate: usize, view: View, head: usize, pool: Pool, viewport: Viewport, width: u32, height: u32, dark: bool },
+    Show {
+        plate: usize,
+        view: View,
+        head: usize,
+        pool: Pool,
+        #[serde(default)]
+        scale: Scale,
+        viewport: Viewport,
+        width: u32,
+        height: u32,
+        dark: bool,
+    },
     /// Asks for one cell and its row; answered by `Cell`.
     Probe { plate: usize, query: usize, key: usize },
     /// Starts a sweep over lengths; answered by `Point`s and `SweepDone`.
@@ -106,7 +117,8 @@ pub enum Event {
         variant: String,
         numbers: Numbers,
     },
-    /// A plate has been drawn. `exact` is false while a coarser picture stands in for the one being computed.
+    /// A plate has been drawn. `exact` is false while a coarser picture stands in for the one being computed. `domain` is
+    /// what the ends of the colour bar mean: 0 to 1 for weights, symmetric around 0 for scores and differences.
     Plate {
         plate: usize,
         exact: bool,

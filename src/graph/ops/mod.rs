@@ -16,3 +16,5 @@ mod strided;
 pub(crate) mod testing;
 pub mod transpose;
 pub mod unary;
+
+pub mod block_attention;

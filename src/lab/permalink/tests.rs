@@ -78,6 +78,7 @@ fn experiment(r: &mut Random) -> Experiment {
         text,
         split: Split::ALL[r.below(2)],
         pool: Pool::ALL[r.below(2)],
+        scale: Scale::ALL[r.below(3)],
         theme: Theme::ALL[r.below(3)],
         lang: ["en", "de", "pt-BR"][r.below(3)].into(),
     }

@@ -1,0 +1,76 @@
+//! The gradient of fused attention. With `delta = rowsum(dout * o) - dlse`, `p` recomputed from the log-sum-exp, and
+//! `ds = p (dout v^T - delta)`: `dq = scale ds k`, `dk = scale ds^T q`, `dv = p^T dout`. On the device dq walks the list by
+//! query blocks, dk and dv the transposed one by key blocks, so that nothing is added atomically and runs repeat bit for bit.
+
+use super::{BlockAttention, SOFTMAX_FLOPS, list_constant, lower};
+use crate::graph::{Cost, Data, Float, GradContext, Graph, LowerContext, Lowered, Node, Op, ShapeError, TensorType};
+
+/// Inputs: q, k, v, o, lse, dout, the list, the transposed list, then dlse, padding and bias where there are. Outputs: dq, dk,
+/// dv.
+#[derive(Debug)]
+pub(super) struct BlockAttentionBackward {
+    pub attention: BlockAttention,
+    pub dlse: bool,
+}
+
+/// Gradients of q, k and v.
+pub(super) fn gradients(op: &BlockAttention, g: &mut Graph, c: &GradContext) -> Vec<Option<Node>> {
+    let dout = c.douts[0].unwrap_or_else(|| {
+        let shape = g.shape(c.outputs[0]).to_vec();
+        g.constant(&shape, Data::Real(vec![0.0; shape.iter().product()]))
+    });
+    let transposed = list_constant(g, &op.list.transposed());
+    let inputs: Vec<Node> =
+        [c.inputs[0], c.inputs[1], c.inputs[2], c.outputs[0], c.outputs[1], dout, c.inputs[3], transposed]
+            .into_iter()
+            .chain(c.douts[1])
+            .chain(c.inputs[4..].iter().copied())
+            .collect();
+    let backward = BlockAttentionBackward { attention: op.clone(), dlse: c.douts[1].is_some() };
+    g.apply(backward, &inputs).into_iter().map(Some).collect()
+}
+
+impl BlockAttentionBackward {
+    /// Where padding and bias begin among the inputs.
+    pub fn rest(&self) -> usize {
+        8 + usize::from(self.dlse)
+    }
+
+    fn eval<R: Float>(&self, inputs: &[(&TensorType, &Data<R>)], _: &[TensorType]) -> Vec<Data<R>> {
+        let dlse = self.dlse.then(|| inputs[8].1.real());
+        let call = self.attention.call(inputs, self.rest());
+        let (dq, dk, dv) = call.backward(inputs[3].1.real(), inputs[4].1.real(), inputs[5].1.real(), dlse);
+        vec![Data::Real(dq), Data::Real(dk), Data::Real(dv)]
+    }
+}
+
+impl Op for BlockAttentionBackward {
+    fn name(&self) -> &'static str {
+        "block_attention_backward"
+    }
+
+    fn infer(&self, inputs: &[&TensorType]) -> Result<Vec<TensorType>, ShapeError> {
+        self.attention.check(inputs, self.rest())?;
+        let (q, k) = (&inputs[0].shape, &inputs[1].shape);
+        if inputs[3].shape != *q || inputs[5].shape != *q || inputs[4].shape != q[..3] {
+            return Err(ShapeError("o, dout and lse must have the shapes of the forward pass".into()));
+        }
+        Ok(vec![TensorType::f32(q), TensorType::f32(k), TensorType::f32(k)])
+    }
+
+    /// The algorithm's own count, with the scores recomputed once.
+    fn cost(&self, inputs: &[&TensorType], outputs: &[TensorType]) -> Cost {
+        let dim = inputs[0].shape[3] as u64;
+        Cost::streaming(self.attention.pairs(inputs[0]) * (10 * dim + SOFTMAX_FLOPS + 4), inputs, outputs)
+    }
+
+    crate::eval_both!();
+
+    fn grad(&self, _: &mut Graph, _: &GradContext) -> Vec<Option<Node>> {
+        panic!("attention has no second derivative here")
+    }
+
+    fn lower(&self, context: &LowerContext, inputs: &[&TensorType], _: &[TensorType]) -> Lowered {
+        lower::backward(self, context, inputs)
+    }
+}

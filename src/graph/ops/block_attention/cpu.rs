@@ -1,0 +1,257 @@
+//! Fused attention on the CPU: a block of queries against a tile of keys at a time, as two matrix products with an online
+//! softmax in between. Memory is linear in the length.
+
+use super::BlockAttention;
+use crate::graph::{Float, Matrix};
+use std::any::TypeId;
+
+/// Keys of a tile: enough for the matrix product to run well, few enough for the scores to stay in cache.
+const TILE: usize = 256;
+/// What a masked pair scores, and where maxima start; see the kernels' text.
+const LOWEST: f64 = -2e30;
+const EMPTY: f64 = -1e30;
+
+/// The tensors of one call, and how the bias is broadcast.
+pub struct Call<'a, R> {
+    pub op: &'a BlockAttention,
+    pub batch: usize,
+    pub heads: usize,
+    pub n: usize,
+    pub m: usize,
+    pub dim: usize,
+    pub q: &'a [R],
+    pub k: &'a [R],
+    pub v: &'a [R],
+    pub padding: Option<&'a [u32]>,
+    pub bias: Option<&'a [R]>,
+    /// Planes of the bias to step for a batch entry and for a head.
+    pub bias_strides: (usize, usize),
+}
+
+/// One visited tile: head, rows of queries and of keys, and whether the rule must be asked.
+struct Tile {
+    head: usize,
+    rows: std::ops::Range<usize>,
+    keys: std::ops::Range<usize>,
+    partial: bool,
+}
+
+impl<R: Float> Call<'_, R> {
+    /// `(o, lse)`.
+    pub fn forward(&self) -> (Vec<R>, Vec<R>) {
+        let (n, dim, total) = (self.n, self.dim, self.batch * self.heads);
+        let mut o = vec![R::zero(); total * n * dim];
+        let mut lse = vec![R::from_f64(EMPTY); total * n];
+        let mut scores = Vec::new();
+        for head in 0..total {
+            for block in 0..self.op.list.query_blocks() {
+                let rows = self.rows(block);
+                let out = &mut o[(head * n + rows.start) * dim..][..rows.len() * dim];
+                let mut top = vec![R::from_f64(EMPTY); rows.len()];
+                let mut sum = vec![R::zero(); rows.len()];
+                self.tiles(head, block, |tile| {
+                    self.scores(&tile, &mut scores);
+                    for (r, s) in scores.chunks_exact_mut(tile.keys.len()).enumerate() {
+                        let new = maximum(s).maximum(top[r]);
+                        let keep = (top[r] - new).exp();
+                        top[r] = new;
+                        exp_minus(s, new);
+                        sum[r] = sum[r] * keep + total_of(s);
+                        out[r * dim..(r + 1) * dim].iter_mut().for_each(|x| *x = *x * keep);
+                    }
+                    let p = Matrix::new(&scores, rows.len(), tile.keys.len());
+                    R::gemm(p, self.tensor(self.v, self.m, head, &tile.keys), out, R::one(), true);
+                });
+                for (r, row) in out.chunks_exact_mut(dim).enumerate() {
+                    if sum[r] == R::zero() {
+                        row.fill(R::zero());
+                        continue;
+                    }
+                    let share = R::one() / sum[r];
+                    row.iter_mut().for_each(|x| *x = *x * share);
+                    lse[head * n + rows.start + r] = top[r] + sum[r].ln();
+                }
+            }
+        }
+        (o, lse)
+    }
+
+    /// `(dq, dk, dv)` from the outputs of [`Call::forward`] and their gradients.
+    pub fn backward(&self, o: &[R], lse: &[R], dout: &[R], dlse: Option<&[R]>) -> (Vec<R>, Vec<R>, Vec<R>) {
+        let (n, m, dim, total) = (self.n, self.m, self.dim, self.batch * self.heads);
+        let scale = R::from_f64(self.op.scale);
+        let mut dq = vec![R::zero(); total * n * dim];
+        let mut dk = vec![R::zero(); total * m * dim];
+        let mut dv = vec![R::zero(); total * m * dim];
+        let (mut p, mut ds) = (Vec::new(), Vec::new());
+        let delta: Vec<R> = (0..total * n)
+            .map(|i| {
+                let row = i * dim..(i + 1) * dim;
+                let product = o[row.clone()].iter().zip(&dout[row]).fold(R::zero(), |sum, (&a, &b)| sum + a * b);
+                product - dlse.map_or(R::zero(), |d| d[i])
+            })
+            .collect();
+        for head in 0..total {
+            for block in 0..self.op.list.query_blocks() {
+                let rows = self.rows(block);
+                let count = rows.len();
+                self.tiles(head, block, |tile| {
+                    let width = tile.keys.len();
+                    let key_at = (head * m + tile.keys.start) * dim;
+                    let g = self.tensor(dout, n, head, &rows);
+                    let keys = self.tensor(self.k, m, head, &tile.keys);
+                    self.scores(&tile, &mut p);
+                    ds.resize(count * width, R::zero());
+                    R::gemm(g, self.tensor(self.v, m, head, &tile.keys).t(), &mut ds, R::one(), false);
+                    for r in 0..count {
+                        let i = head * n + rows.start + r;
+                        let (p, ds) = (&mut p[r * width..][..width], &mut ds[r * width..][..width]);
+                        exp_minus(p, lse[i]);
+                        ds.iter_mut().zip(p).for_each(|(ds, p)| *ds = *p * (*ds - delta[i]));
+                    }
+                    let (p, ds) = (Matrix::new(&p, count, width), Matrix::new(&ds, count, width));
+                    let queries = self.tensor(self.q, n, head, &rows);
+                    R::gemm(ds, keys, &mut dq[(head * n + rows.start) * dim..][..count * dim], scale, true);
+                    R::gemm(ds.t(), queries, &mut dk[key_at..][..width * dim], scale, true);
+                    R::gemm(p.t(), g, &mut dv[key_at..][..width * dim], R::one(), true);
+                });
+            }
+        }
+        (dq, dk, dv)
+    }
+
+    fn rows(&self, block: usize) -> std::ops::Range<usize> {
+        let first = block * self.op.list.block_q;
+        first..(first + self.op.list.block_q).min(self.n)
+    }
+
+    fn tensor<'x>(&self, x: &'x [R], length: usize, head: usize, rows: &std::ops::Range<usize>) -> Matrix<'x, R> {
+        let rows_at = (head * length + rows.start) * self.dim;
+        Matrix::new(&x[rows_at..][..rows.len() * self.dim], rows.len(), self.dim)
+    }
+
+    /// Visits the tiles of one query block.
+    fn tiles(&self, head: usize, block: usize, mut visit: impl FnMut(Tile)) {
+        let list = &self.op.list;
+        for run in list.runs_of(head % self.heads, block) {
+            let stop = ((run.first + run.count) as usize * list.block_k).min(self.m);
+            for start in (run.first as usize * list.block_k..stop).step_by(TILE) {
+                let keys = start..(start + TILE).min(stop);
+                visit(Tile { head, rows: self.rows(block), keys, partial: !run.full });
+            }
+        }
+    }
+
+    /// Scores of a tile, those of disallowed pairs lowest of all.
+    fn scores(&self, tile: &Tile, scores: &mut Vec<R>) {
+        let (head, width) = (tile.head, tile.keys.len());
+        scores.resize(tile.rows.len() * width, R::zero());
+        let q = self.tensor(self.q, self.n, head, &tile.rows);
+        let k = self.tensor(self.k, self.m, head, &tile.keys);
+        R::gemm(q, k.t(), scores, R::from_f64(self.op.scale), false);
+        let lowest = R::from_f64(LOWEST);
+        let (b, h) = (head / self.heads, head % self.heads);
+        for (s, i) in scores.chunks_exact_mut(width).zip(tile.rows.clone()) {
+            if let Some(bias) = self.bias {
+                let plane = b * self.bias_strides.0 + h * self.bias_strides.1;
+                let bias = &bias[(plane * self.n + i) * self.m + tile.keys.start..][..width];
+                s.iter_mut().zip(bias).for_each(|(s, &bias)| *s += bias);
+            }
+            if tile.partial {
+                for (s, j) in s.iter_mut().zip(tile.keys.clone()) {
+                    if !self.op.rule.may(i, j, self.n, self.m) {
+                        *s = lowest;
+                    }
+                }
+            }
+            if let Some(padding) = self.padding {
+                let real = &padding[b * self.m + tile.keys.start..][..width];
+                s.iter_mut().zip(real).filter(|(_, real)| **real == 0).for_each(|(s, _)| *s = lowest);
+            }
+        }
+    }
+}
+
+/// Accumulators of a reduction, so that it can run in vector registers.
+const LANES: usize = 8;
+
+fn maximum<R: Float>(x: &[R]) -> R {
+    let mut lanes = [R::from_f64(LOWEST); LANES];
+    let chunks = x.chunks_exact(LANES);
+    let rest = chunks.remainder();
+    for chunk in chunks {
+        lanes.iter_mut().zip(chunk).for_each(|(top, &x)| *top = x.maximum(*top));
+    }
+    rest.iter().chain(&lanes).fold(R::from_f64(LOWEST), |top, &x| x.maximum(top))
+}
+
+fn total_of<R: Float>(x: &[R]) -> R {
+    let mut lanes = [R::zero(); LANES];
+    let chunks = x.chunks_exact(LANES);
+    let rest = chunks.remainder().iter().fold(R::zero(), |sum, &x| sum + x);
+    for chunk in chunks {
+        lanes.iter_mut().zip(chunk).for_each(|(sum, &x)| *sum += x);
+    }
+    lanes.iter().fold(rest, |sum, &x| sum + x)
+}
+
+/// `x = exp(x - shift)`; in f32 by a polynomial that runs in vector registers.
+fn exp_minus<R: Float>(x: &mut [R], shift: R) {
+    if TypeId::of::<R>() == TypeId::of::<f32>() {
+        let shift = shift.to_f64() as f32;
+        bytemuck::cast_slice_mut::<R, f32>(x).iter_mut().for_each(|x| *x = exp_f32(*x - shift));
+    } else {
+        x.iter_mut().for_each(|x| *x = (*x - shift).exp());
+    }
+}
+
+/// `exp(x)` to two units in the last place: `2^n exp(r)` with |r| <= ln 2 / 2 and the coefficients of Cephes' expf. Zero below
+/// the smallest normal number, NaN for NaN.
+#[inline(always)]
+fn exp_f32(x: f32) -> f32 {
+    // Adding and subtracting it rounds to an integer, which then stands in the low bits.
+    const ROUND: f32 = 12_582_912.0;
+    let clamped = if x < -87.3 { -87.3 } else { x };
+    let clamped = if clamped > 88.3 { 88.3 } else { clamped };
+    let shifted = clamped * std::f32::consts::LOG2_E + ROUND;
+    let n = shifted - ROUND;
+    let r = clamped - n * 0.693_359_4;
+    let r = r - n * -2.121_944_4e-4;
+    let p = 1.987_569_1e-4;
+    let p = p * r + 1.398_199_9e-3;
+    let p = p * r + 8.333_452e-3;
+    let p = p * r + 4.166_579_6e-2;
+    let p = p * r + 1.666_666_5e-1;
+    let p = p * r + 0.5;
+    let p = p * r * r + r + 1.0;
+    let power = f32::from_bits(shifted.to_bits().wrapping_add(127).wrapping_shl(23));
+    if x < -87.3 { 0.0 } else { p * power }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fast_exp_is_close_and_keeps_nan() {
+        for i in -87_000..88_000 {
+            let x = i as f32 * 1e-3;
+            let want = f64::from(x).exp();
+            assert!((f64::from(exp_f32(x)) / want - 1.0).abs() < 2.5e-7, "exp({x})");
+        }
+        assert_eq!(exp_f32(-2e30), 0.0);
+        assert_eq!(exp_f32(0.0), 1.0);
+        assert!(exp_f32(f32::NAN).is_nan());
+    }
+
+    #[test]
+    fn reductions_see_every_element_and_nan() {
+        let mut x: Vec<f64> = (0..21).map(|i| ((i * 8) % 21) as f64).collect();
+        assert_eq!((maximum(&x), total_of(&x)), (20.0, 210.0));
+        for at in [0, 9, 20] {
+            let kept = std::mem::replace(&mut x[at], f64::NAN);
+            assert!(maximum(&x).is_nan() && total_of(&x).is_nan());
+            x[at] = kept;
+        }
+    }
+}

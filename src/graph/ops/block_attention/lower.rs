@@ -1,0 +1,173 @@
+//! Which kernel serves a call, and with which parameters.
+
+use super::backward::BlockAttentionBackward;
+use super::wgsl::{self, Kernel, Masking, Part, Spec, Staging};
+use super::{BlockAttention, bias_strides};
+use crate::gpu::Source;
+use crate::graph::{Dispatch, LowerContext, Lowered, Slot, TensorType};
+use crate::pattern::{BlockList, Rule};
+
+/// Key under which [`LowerContext::choices`] may hold a kernel choice: `direct`, `quad` or `tiled`, and after a space the rows
+/// of an invocation, e.g. `quad 4`.
+pub const CHOICE: &str = "block_attention";
+
+pub fn forward(op: &BlockAttention, context: &LowerContext, inputs: &[&TensorType]) -> Lowered {
+    let call = Call::new(op, inputs, 4);
+    let spec = call.spec(context, op.list.block_q, 2);
+    let slot = |name: &str| match name {
+        "q" => Slot::In(0),
+        "k" => Slot::In(1),
+        "v" => Slot::In(2),
+        "list" => Slot::In(3),
+        "padding" => Slot::In(4),
+        "bias" => Slot::In(4 + usize::from(op.padding)),
+        "o" => Slot::Out(0),
+        "lse" => Slot::Out(1),
+        _ => unreachable!("{name} is no tensor of the forward pass"),
+    };
+    let groups = [(op.list.query_blocks() * spec.parts) as u32, call.total, 1];
+    let dispatch = call.dispatch(&spec, wgsl::forward(&spec), slot, groups, &op.list, 4);
+    Lowered { dispatches: vec![dispatch], scratch: vec![] }
+}
+
+pub fn backward(op: &BlockAttentionBackward, context: &LowerContext, inputs: &[&TensorType]) -> Lowered {
+    let attention = &op.attention;
+    let list = &attention.list;
+    let transposed = list.transposed();
+    let call = Call::new(attention, inputs, op.rest());
+    let slot = |name: &str, by_key: bool| match name {
+        "q" => Slot::In(0),
+        "k" => Slot::In(1),
+        "v" => Slot::In(2),
+        "o" => Slot::In(3),
+        "lse" => Slot::In(4),
+        "dout" => Slot::In(5),
+        "list" => Slot::In(if by_key { 7 } else { 6 }),
+        "dlse" => Slot::In(8),
+        "padding" => Slot::In(op.rest()),
+        "bias" => Slot::In(op.rest() + usize::from(attention.padding)),
+        "stats" => Slot::Scratch(0),
+        "dq" => Slot::Out(0),
+        "dk" => Slot::Out(1),
+        "dv" => Slot::Out(2),
+        _ => unreachable!("{name} is no tensor of the backward pass"),
+    };
+    let (n, m) = (inputs[0].shape[2], inputs[1].shape[2]);
+    let rows = inputs[0].shape[..3].iter().product::<usize>();
+    let keys = if attention.padding { inputs[1].shape[0] * m } else { 0 };
+
+    let by_query = call.spec(context, list.block_q, 3);
+    let by_key = call.spec(context, list.block_k, 4);
+    let mut dispatches = Vec::new();
+    let pre_groups = [(rows + keys).div_ceil(64) as u32, 1, 1];
+    let pre = wgsl::backward_pre(&by_query, op.dlse);
+    let mut pre = call.dispatch(&by_query, pre, |name| slot(name, false), pre_groups, list, 0);
+    pre.flops = 2 * (rows * inputs[0].shape[3]) as u64;
+    dispatches.push(pre);
+    let groups = [(list.query_blocks() * by_query.parts) as u32, call.total, 1];
+    dispatches.push(call.dispatch(&by_query, wgsl::backward_dq(&by_query), |name| slot(name, false), groups, list, 6));
+    // With a bias there would be nine storage buffers, one more than WebGPU promises.
+    let parts = if attention.bias { vec![(Part::Keys, 6), (Part::Values, 4)] } else { vec![(Part::Both, 8)] };
+    for (part, products) in parts {
+        let groups = [(list.key_blocks() * by_key.parts) as u32, call.total, 1];
+        let kernel = wgsl::backward_dkv(&by_key, part);
+        dispatches.push(call.dispatch(&by_key, kernel, |name| slot(name, true), groups, &transposed, products));
+    }
+    let stats = 4 * (call.total as usize * n * 2 + keys);
+    Lowered { dispatches, scratch: vec![stats as u64] }
+}
+
+struct Call<'a> {
+    op: &'a BlockAttention,
+    dim: usize,
+    heads: u32,
+    total: u32,
+    pairs: u64,
+    bias: (usize, usize),
+}
+
+impl<'a> Call<'a> {
+    fn new(op: &'a BlockAttention, inputs: &[&TensorType], rest: usize) -> Self {
+        let q = &inputs[0].shape;
+        let bias = if op.bias { bias_strides(inputs[rest + usize::from(op.padding)]) } else { (0, 0) };
+        let total = (q[0] * q[1]) as u32;
+        Self { op, dim: q[3], heads: q[1] as u32, total, pairs: op.pairs(inputs[0]), bias }
+    }
+
+    /// The kernel for blocks of `block` owned rows of which an invocation keeps `tensors` in registers.
+    fn spec(&self, context: &LowerContext, block: usize, tensors: usize) -> Spec {
+        let quads = context.subgroup.is_some_and(|width| width.is_multiple_of(4));
+        let chosen = context.choices.get(CHOICE).map_or("", String::as_str);
+        let mut words = chosen.split(' ');
+        let family = match words.next() {
+            Some(word @ ("direct" | "tiled")) => word,
+            Some("quad") if quads => "quad",
+            _ if !context.software => "tiled",
+            _ if quads => "quad",
+            _ => "direct",
+        };
+        // Unrolled text grows with the rows, and so does the time to compile it.
+        let budget = if family == "tiled" { 1 } else { (512 / self.dim.next_multiple_of(4) / tensors).clamp(1, 8) };
+        let rows = words.next().and_then(|word| word.parse().ok()).unwrap_or(budget);
+        let lanes = match family {
+            "tiled" => 64.min(context.max_invocations.max(1) as usize),
+            _ => context.subgroup.unwrap_or(4).clamp(4, 8) as usize,
+        };
+        // The rows of a workgroup must divide the block. An odd block makes small workgroups, which is slow but right.
+        let rows =
+            (1..=rows).rev().find(|r| block.is_multiple_of(r * if family == "quad" { 4 } else { 1 })).unwrap_or(1);
+        let lanes = (1..=lanes).rev().find(|l| block.is_multiple_of(rows * l)).unwrap_or(1);
+        let staging = match family {
+            "quad" if lanes.is_multiple_of(4) => Staging::Quad,
+            "tiled" => {
+                let storage = (context.max_workgroup_storage as usize).max(16_384);
+                Staging::Tiled((storage.min(16_384) / 2 / (self.dim.next_multiple_of(4) * 4) / 4 * 4).clamp(4, 32))
+            }
+            _ => Staging::Direct,
+        };
+        Spec {
+            dim: self.dim,
+            rows,
+            lanes,
+            parts: block / (rows * lanes),
+            staging,
+            masking: if matches!(self.op.rule, Rule::All { .. }) { Masking::Diagonal } else { Masking::Rule },
+            padding: self.op.padding,
+            bias: self.op.bias,
+        }
+    }
+
+    /// A dispatch over `list`; `products` is the number of floating-point operations for each pair and component.
+    fn dispatch(
+        &self,
+        spec: &Spec,
+        kernel: Kernel,
+        slot: impl Fn(&str) -> Slot,
+        groups: [u32; 3],
+        list: &BlockList,
+        products: u64,
+    ) -> Dispatch {
+        let (n, m) = (self.op.list.n, self.op.list.m);
+        let mut words = self.op.rule.encode(n, m).to_vec();
+        words.extend([n as u32, m as u32, self.heads, self.total]);
+        words.extend([list.heads, list.query_blocks(), list.block_k, list.offsets.len()].map(|x| x as u32));
+        words.extend([(self.op.scale as f32).to_bits(), self.bias.0 as u32, self.bias.1 as u32, 0]);
+        let family = match spec.staging {
+            Staging::Direct => "direct",
+            Staging::Quad => "quad",
+            Staging::Tiled(_) => "tiled",
+        };
+        Dispatch {
+            source: Source::Generated {
+                name: format!("block_attention.{}_{family}_d{}_r{}", kernel.entry, spec.dim, spec.rows),
+                wgsl: kernel.wgsl.into(),
+            },
+            entry: kernel.entry,
+            consts: vec![],
+            uniform: bytemuck::cast_slice(&words).to_vec(),
+            bindings: kernel.bindings.iter().map(|&name| (name, slot(name))).collect(),
+            groups,
+            flops: products * self.pairs * self.dim as u64,
+        }
+    }
+}
