@@ -2,7 +2,9 @@
 
 pub mod embed;
 pub mod experiment;
+pub mod matrix;
 pub mod permalink;
+pub mod picture;
 pub mod protocol;
 
 pub use embed::Embed;

@@ -1,0 +1,113 @@
+//! Colours of values. Weights: cividis, which reads the same with and without colour vision. Signed values: blue, neutral,
+//! orange. What is not finite is loud.
+
+use super::super::experiment::{Scale, View};
+use super::{ABSENT, Values};
+
+/// Stops of cividis (Nuñez, Anderton and Renslow, 2018) from 0 to 1.
+pub const CIVIDIS: [[u8; 3]; 9] = [
+    [0x00, 0x22, 0x4e],
+    [0x12, 0x35, 0x70],
+    [0x3b, 0x49, 0x6c],
+    [0x57, 0x5d, 0x6d],
+    [0x70, 0x71, 0x73],
+    [0x8a, 0x86, 0x78],
+    [0xa5, 0x9c, 0x74],
+    [0xc3, 0xb3, 0x69],
+    [0xfe, 0xe8, 0x38],
+];
+
+/// Blue, neutral, orange from -1 to 1.
+pub const SIGNED: [[u8; 3]; 3] = [[0x21, 0x66, 0xac], [0xf3, 0xf1, 0xec], [0xc8, 0x60, 0x1a]];
+
+/// What is not finite.
+pub const LOUD: [u8; 3] = [0xff, 0x00, 0xb4];
+
+/// The smallest weight that the logarithmic scale tells from 0.
+const LOG_FLOOR: f32 = 1e-6;
+
+/// What cells outside the pattern look like, in a light and in a dark page.
+fn absent(dark: bool) -> [u8; 3] {
+    if dark { [0x1b, 0x1c, 0x1f] } else { [0xe6, 0xe4, 0xde] }
+}
+
+/// Allowed cells of a mask; full blocks.
+fn ink(dark: bool) -> [u8; 3] {
+    if dark { [0xd8, 0xd5, 0xcc] } else { [0x2b, 0x3a, 0x55] }
+}
+
+/// A value from 0 to 1 on a scale.
+pub fn scaled(x: f32, scale: Scale) -> f32 {
+    let x = x.clamp(0.0, 1.0);
+    match scale {
+        Scale::Linear => x,
+        Scale::Sqrt => x.sqrt(),
+        Scale::Log => 1.0 - x.max(LOG_FLOOR).ln() / LOG_FLOOR.ln(),
+    }
+}
+
+/// Values as RGBA bytes.
+pub fn paint(values: &Values, view: View, scale: Scale, dark: bool) -> Vec<u8> {
+    let signed = matches!(view, View::Scores | View::Difference);
+    let top = values.domain[1].max(f64::MIN_POSITIVE) as f32;
+    let colour = |x: f32| -> [u8; 3] {
+        if x == ABSENT {
+            absent(dark)
+        } else if !x.is_finite() {
+            LOUD
+        } else if matches!(view, View::Mask | View::Blocks) {
+            mix(absent(dark), ink(dark), x)
+        } else if signed {
+            let size = scaled((x / top).abs(), scale);
+            gradient(&SIGNED, 0.5 + 0.5 * size.copysign(x))
+        } else {
+            gradient(&CIVIDIS, scaled(x / top, scale))
+        }
+    };
+    let mut out = Vec::with_capacity(values.cells.len() * 4);
+    for &x in &values.cells {
+        let [r, g, b] = colour(x);
+        out.extend([r, g, b, 255]);
+    }
+    out
+}
+
+/// The colour at `t` from 0 to 1 between equidistant stops.
+fn gradient(stops: &[[u8; 3]], t: f32) -> [u8; 3] {
+    let at = t.clamp(0.0, 1.0) * (stops.len() - 1) as f32;
+    let i = (at as usize).min(stops.len() - 2);
+    mix(stops[i], stops[i + 1], at - i as f32)
+}
+
+fn mix(a: [u8; 3], b: [u8; 3], t: f32) -> [u8; 3] {
+    std::array::from_fn(|c| (f32::from(a[c]) + (f32::from(b[c]) - f32::from(a[c])) * t).round() as u8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ends_of_the_scales_are_the_ends_of_the_gradients() {
+        let values = Values { cells: vec![0.0, 1.0, f32::NAN, ABSENT], domain: [0.0, 1.0], non_finite: 1 };
+        for scale in [Scale::Linear, Scale::Sqrt, Scale::Log] {
+            let rgba = paint(&values, View::Weights, scale, false);
+            assert_eq!(&rgba[..3], CIVIDIS[0]);
+            assert_eq!(&rgba[4..7], CIVIDIS[8]);
+            assert_eq!(&rgba[8..11], LOUD);
+            assert_eq!(&rgba[12..16], [0xe6, 0xe4, 0xde, 255]);
+        }
+        let signed = Values { cells: vec![-2.0, 0.0, 2.0], domain: [-2.0, 2.0], non_finite: 0 };
+        let rgba = paint(&signed, View::Difference, Scale::Linear, false);
+        assert_eq!([&rgba[..3], &rgba[4..7], &rgba[8..11]], [&SIGNED[0][..], &SIGNED[1], &SIGNED[2]]);
+    }
+
+    #[test]
+    fn scales_rise() {
+        for scale in [Scale::Linear, Scale::Sqrt, Scale::Log] {
+            let y: Vec<f32> = (0..=100).map(|i| scaled(i as f32 / 100.0, scale)).collect();
+            assert!(y.windows(2).all(|w| w[0] < w[1]), "{scale:?}");
+        }
+        assert!(scaled(0.01, Scale::Log) > 0.6);
+    }
+}
