@@ -1,0 +1,114 @@
+// Log-log charts of a sweep with Observable Plot, and saving them.
+import { Plot, d3 } from './vendor/charts.js';
+
+// A description is: { kind: 'time' | 'bytes', label, width, series: [{ name, colour, dash, overlay,
+//   points: [{ n, y, lo, hi, tip }], predicted: [{ n, y }] }], ends: [{ n, name, colour }] }
+// Colours are CSS custom properties, so that a chart follows the theme without being drawn anew.
+export function drawChart(element, chart) {
+  const points = chart.series.flatMap((s) => s.points.map((p) => ({ ...p, series: s })));
+  const lengths = [...new Set(points.map((p) => p.n))].sort((a, b) => a - b);
+  const wide = chart.width > 520;
+  const ends = labelled(chart, points);
+  const svg = Plot.plot({
+    width: chart.width,
+    height: Math.round(Math.max(300, chart.width * 0.62)),
+    marginLeft: 58,
+    marginRight: wide ? 120 : 86,
+    marginBottom: 40,
+    style: { background: 'transparent', color: 'var(--ink)', fontFamily: 'var(--sans)', fontSize: '12px', overflow: 'visible' },
+    x: { type: 'log', base: 2, label: chart.xLabel, ticks: thinned(lengths, chart.width), tickFormat: (n) => d3.format(',')(n) },
+    y: { type: 'log', label: chart.yLabel, grid: true, tickFormat: chart.kind === 'bytes' ? bytes : milliseconds, ticks: 5, nice: true },
+    marks: [
+      ...chart.series.flatMap((s) => [
+        Plot.line(s.predicted, { x: 'n', y: 'y', stroke: s.colour, strokeDasharray: '1 4', strokeWidth: 1.25 }),
+        Plot.line(s.points, { x: 'n', y: 'y', stroke: s.colour, strokeWidth: s.overlay ? 1 : 1.75, strokeDasharray: s.dash, strokeOpacity: s.overlay ? 0.6 : 1 }),
+      ]),
+      Plot.ruleX(points.filter((p) => p.hi > p.lo), { x: 'n', y1: 'lo', y2: 'hi', stroke: (p) => p.series.colour, strokeOpacity: 0.5 }),
+      Plot.dot(points, {
+        x: 'n', y: 'y', r: 3.2,
+        stroke: (p) => p.series.colour,
+        fill: (p) => (p.series.overlay ? 'var(--paper)' : p.series.colour),
+      }),
+      Plot.text(ends, { x: 'n', y: 'y', text: 'name', fill: (p) => p.colour, textAnchor: 'start', dx: 9, dy: 'dy' in (ends[0] ?? {}) ? undefined : 0 }),
+      Plot.tip(points, Plot.pointer({ x: 'n', y: 'y', title: 'tip', fill: 'var(--sheet)', stroke: 'var(--line)', fontSize: 12 })),
+    ],
+  });
+  svg.setAttribute('role', 'img');
+  svg.setAttribute('aria-label', chart.label);
+  element.replaceChildren(svg);
+  spread(svg, ends);
+}
+
+// Direct labels: one per series, at its last point.
+function labelled(chart) {
+  return chart.series
+    .filter((s) => s.points.length && !s.overlay)
+    .map((s) => ({ ...s.points.at(-1), name: s.name, colour: s.colour }));
+}
+
+// Labels that would lie on one another are moved apart, from the top down.
+function spread(svg, ends) {
+  const texts = [...svg.querySelectorAll('[aria-label="text"] text')].slice(0, ends.length);
+  const placed = texts
+    .map((text) => {
+      const [, x, y] = /translate\(([-\d.]+),\s*([-\d.]+)\)/.exec(text.getAttribute('transform')) ?? [];
+      return { text, x: Number(x), y: Number(y) };
+    })
+    .filter((label) => Number.isFinite(label.y))
+    .sort((a, b) => a.y - b.y);
+  let floor = -Infinity;
+  for (const label of placed) {
+    const y = Math.max(label.y, floor + 14);
+    label.text.setAttribute('transform', `translate(${label.x},${y})`);
+    floor = y;
+  }
+}
+
+function thinned(lengths, width) {
+  const step = Math.max(1, Math.ceil((lengths.length * 58) / Math.max(width - 150, 100)));
+  return lengths.filter((_, i) => (lengths.length - 1 - i) % step === 0);
+}
+
+function milliseconds(ms) {
+  if (ms >= 1000) return `${d3.format('~g')(ms / 1000)} s`;
+  return ms >= 0.001 ? `${d3.format('~g')(ms)} ms` : `${d3.format('~g')(ms * 1000)} µs`;
+}
+
+function bytes(count) {
+  const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
+  let unit = 0;
+  while (count >= 1024 && unit < units.length - 1) [count, unit] = [count / 1024, unit + 1];
+  return `${d3.format('.3~g')(count)} ${units[unit]}`;
+}
+
+// Custom properties have no meaning outside the page, so a saved chart carries computed colours and fonts.
+function standalone(element) {
+  const live = element.querySelector('svg');
+  if (!live) return null;
+  const copy = live.cloneNode(true);
+  const from = [live, ...live.querySelectorAll('*')];
+  const to = [copy, ...copy.querySelectorAll('*')];
+  for (const [i, node] of from.entries()) {
+    const style = getComputedStyle(node);
+    for (const name of ['fill', 'stroke', 'font-family', 'font-size']) to[i].style.setProperty(name, style.getPropertyValue(name));
+  }
+  copy.setAttribute('xmlns', 'http://www.w3.org/2000/svg');
+  copy.style.background = getComputedStyle(document.documentElement).backgroundColor;
+  return copy;
+}
+
+export async function saveChart(element, name, kind) {
+  const svg = standalone(element);
+  if (!svg) return;
+  const blob = new Blob([new XMLSerializer().serializeToString(svg)], { type: 'image/svg+xml' });
+  if (kind === 'svg') return globalThis.attentionLabHost.saveBlob(`${name}.svg`, blob);
+  const image = new Image();
+  image.src = URL.createObjectURL(blob);
+  await image.decode();
+  const canvas = document.createElement('canvas');
+  canvas.width = svg.viewBox.baseVal.width * 2;
+  canvas.height = svg.viewBox.baseVal.height * 2;
+  canvas.getContext('2d').drawImage(image, 0, 0, canvas.width, canvas.height);
+  URL.revokeObjectURL(image.src);
+  canvas.toBlob((png) => globalThis.attentionLabHost.saveBlob(`${name}.png`, png), 'image/png');
+}
