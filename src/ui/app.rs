@@ -1,0 +1,87 @@
+//! The page as a whole: header, state line, banners, and the place that is open.
+
+use super::browser;
+use super::components::banners::Banners;
+use super::components::masthead::Masthead;
+use super::components::state_line::StateLine;
+use super::pages::attention::Attention;
+use super::pages::speed::Speed;
+use super::state::{Lab, Phase, Place, SessionStoreFields};
+use super::texts::{self, fill, t};
+use crate::lab::experiment::{Experiment, Pool, Theme, View};
+use crate::lab::permalink;
+use crate::lab::protocol::{Backend, Command};
+use leptos::prelude::*;
+
+/// Builds the page in `root`, in place of the picture that stood there while the module was being loaded.
+pub fn mount(root: web_sys::HtmlElement) {
+    let (experiment, complaints) = permalink::parse(&browser::query());
+    texts::use_language(&experiment.lang);
+    root.set_inner_html("");
+    leptos::mount::mount_to(root, move || {
+        let lab = Lab::new(experiment, complaints);
+        provide_context(lab);
+        lab.start(Backend::Auto);
+        browser::keep_address(lab);
+        browser::keep_theme(lab);
+        browser::keep_visibility(lab);
+        explore(lab);
+        provide_context(super::components::text_input::Tokens::of(lab));
+        view! { <Page/> }
+    })
+    .forget();
+}
+
+/// Tells the engine of every change that concerns it; what is only shown differently travels with `Show`.
+pub fn explore(lab: Lab) {
+    let computed = lab.of(|experiment| Experiment {
+        view: View::default(),
+        head: 0,
+        layer: 0,
+        pool: Pool::default(),
+        theme: Theme::default(),
+        lang: String::new(),
+        ..experiment.clone()
+    });
+    let attention = lab.of(|experiment| Place::of(experiment.view) == Place::Attention);
+    Effect::new(move |_| {
+        let ready = lab.session.phase().with(|phase| *phase == Phase::Ready);
+        if ready && attention.get() {
+            computed.track();
+            let experiment = Box::new(lab.session.experiment().get_untracked());
+            lab.send(Command::Explore { experiment });
+        }
+    });
+}
+
+#[component]
+fn Page() -> impl IntoView {
+    let lab = super::state::use_lab();
+    let place = lab.of(|experiment| Place::of(experiment.view));
+    view! {
+        <div class="shell">
+            <Masthead/>
+            <StateLine/>
+            <Banners/>
+            <main>
+                // The plates stay mounted while another place is open: a canvas can be handed to the engine only once.
+                <div hidden=move || place.get() != Place::Attention><Attention/></div>
+                <div hidden=move || place.get() != Place::Speed><Speed/></div>
+                <Show when=move || place.get() == Place::Train><p class="coming">{t("coming.train")}</p></Show>
+            </main>
+            <footer class="colophon">
+                <span>{t("colophon.survey")}" "<a href="https://arxiv.org/abs/2103.14636">"arXiv 2103.14636"</a></span>
+                <span>{t("colophon.local")}</span>
+                <span>{move || adapter_line(lab)}</span>
+            </footer>
+        </div>
+    }
+}
+
+fn adapter_line(lab: Lab) -> String {
+    lab.session.adapter().with(|adapter| match adapter {
+        None => t("adapter.none").to_owned(),
+        Some(facts) if facts.backend == "cpu" => t("adapter.cpu").to_owned(),
+        Some(facts) => fill("adapter.gpu", &[("name", &facts.name), ("backend", &facts.backend)]),
+    })
+}

@@ -1,0 +1,87 @@
+//! What the visitor should know: no WebGPU, a software adapter, a lost device, a refusal, a bad link, a failure.
+
+use crate::lab::protocol::{Backend, Command};
+use crate::ui::state::{Phase, SessionStoreFields, use_lab};
+use crate::ui::texts::{fill, t};
+use leptos::prelude::*;
+
+#[component]
+pub fn Banners() -> impl IntoView {
+    let lab = use_lab();
+    let session = lab.session;
+    let dismissed = RwSignal::new(false);
+    view! {
+        <div class="banners" role="status">
+            {move || match session.phase().get() {
+                Phase::Failed(reason) => Some(view! {
+                    <div class="banner warn" id="banner-failed"><span class="grow">{fill("banner.failed", &[("reason", &reason)])}</span></div>
+                }),
+                _ => None,
+            }}
+            {move || session.adapter().get().filter(|_| !dismissed.get()).and_then(|facts| {
+                let on_cpu = session.backend().get() == Backend::Cpu || facts.backend == "cpu";
+                let text = match (on_cpu, facts.software) {
+                    (true, true) => fill("banner.software_cpu", &[("name", &facts.name)]),
+                    (true, false) => t("banner.no_webgpu").to_owned(),
+                    (false, true) => fill("banner.software_gpu", &[("name", &facts.name)]),
+                    (false, false) => return None,
+                };
+                let how = (on_cpu && !facts.software).then(|| view! {
+                    <a href="https://caniuse.com/webgpu">{t("banner.webgpu_how")}</a>
+                });
+                Some(view! {
+                    <div class="banner" id="banner-adapter">
+                        <span class="grow">{text}</span>
+                        {how}
+                        <button type="button" class="plain" on:click=move |_| dismissed.set(true)>{t("banner.dismiss")}</button>
+                    </div>
+                })
+            })}
+            {move || session.notice().get().map(|notice| view! { <div class="banner" id="banner-notice"><span class="grow">{notice}</span></div> })}
+            {move || session.lost().get().map(|loss| {
+                let values = [("reason", loss.reason.as_str())];
+                let text = if loss.recovered { fill("banner.recovered", &values) } else { fill("banner.lost", &values) };
+                view! {
+                    <div class="banner warn" id="banner-lost" data-recovered=loss.recovered.to_string()>
+                        <span class="grow">{text}</span>
+                        <button type="button" class="plain" on:click=move |_| session.lost().set(None)>{t("banner.dismiss")}</button>
+                    </div>
+                }
+            })}
+            {move || session.refused().get().map(|refused| {
+                let size = refused.nearest.as_deref().and_then(length_in);
+                let nearest = refused.nearest.map(|nearest| fill("banner.nearest", &[("nearest", &nearest)]));
+                view! {
+                    <div class="banner warn" id="banner-refused">
+                        <span class="grow">{fill("banner.refused", &[("what", &refused.what), ("reason", &refused.reason)])} " " {nearest}</span>
+                        {size.map(|n| view! {
+                            <button type="button" on:click=move |_| lab.edit(|e| e.n = n)>{fill("banner.use_length", &[("n", &crate::ui::format::count(n as u64))])}</button>
+                        })}
+                        <button type="button" class="plain" on:click=move |_| session.refused().set(None)>{t("banner.dismiss")}</button>
+                    </div>
+                }
+            })}
+            {move || {
+                let complaints = session.complaints().get();
+                (!complaints.is_empty()).then(|| view! {
+                    <div class="banner warn" id="banner-link">
+                        <div class="grow">{t("banner.link")}<ul>{complaints.into_iter().map(|c| view! { <li>{c.to_string()}</li> }).collect_view()}</ul></div>
+                        <button type="button" class="plain" on:click=move |_| session.complaints().set(Vec::new())>{t("banner.dismiss")}</button>
+                    </div>
+                })
+            }}
+            {move || session.progress().get().map(|(what, done, total)| view! {
+                <div class="banner" id="banner-progress">
+                    <span>{what}</span><progress max=total prop:value=done></progress>
+                    <button type="button" class="plain" on:click=move |_| lab.send_now(Command::Cancel)>{t("banner.cancel")}</button>
+                </div>
+            })}
+        </div>
+    }
+}
+
+/// The length that a refusal's `nearest` proposes, such as "4,096 tokens".
+fn length_in(nearest: &str) -> Option<usize> {
+    let digits: String = nearest.chars().skip_while(|c| !c.is_ascii_digit()).take_while(|c| c.is_ascii_digit() || *c == ',').filter(|c| *c != ',').collect();
+    digits.parse().ok().filter(|n| crate::ui::geometry::LENGTHS.contains(n))
+}

@@ -1,0 +1,14 @@
+//! The parts that pages are made of.
+
+pub mod banners;
+pub mod gallery;
+pub mod inspector;
+pub mod legend;
+pub mod masthead;
+pub mod numbers;
+pub mod plate;
+pub mod readout;
+pub mod state_line;
+pub mod text_input;
+pub mod thumbnail;
+pub mod tools;

@@ -1,0 +1,60 @@
+//! A small picture of a variant. Where it has a rule, the picture is the rule's own mask, row by row; a low-rank or kernel
+//! method has no mask worth drawing, so its factors are drawn in their true proportions.
+
+use crate::attention::{Family, Setup, Variant};
+use crate::pattern::Rule;
+use crate::ui::state::{setup_of, use_lab};
+use leptos::prelude::*;
+use std::fmt::Write;
+
+/// Tokens across a thumbnail.
+const N: usize = 44;
+
+#[component]
+pub fn Thumbnail(variant: &'static Variant) -> impl IntoView {
+    let lab = use_lab();
+    // Drawn for a short sequence: at the experiment's own length most patterns are thinner than a pixel.
+    let setup = lab.of(move |experiment| Setup { length: N, keys: N, ..setup_of(experiment, variant.id) });
+    let drawing = Memo::new(move |_| setup.with(|setup| draw(variant, setup)));
+    view! {
+        <svg class="thumbnail" viewBox=format!("0 0 {N} {N}") aria-hidden="true" data-family=super::gallery::family_key(variant.family)>
+            <rect width=N height=N fill="currentColor" fill-opacity="0.08"/>
+            <path d=move || drawing.get() fill="currentColor"/>
+        </svg>
+    }
+}
+
+fn draw(variant: &Variant, setup: &Setup) -> String {
+    match (variant.family, (variant.rule)(setup)) {
+        // The shapes of P = left · right, with the rank that the default gives at this size.
+        (Family::LowRank, _) => factors(N / 4),
+        (Family::Kernel, _) => factors(N / 6),
+        (_, rule) => mask(&rule.unwrap_or(Rule::All { causal: setup.causal })),
+    }
+}
+
+/// One rectangle per run of allowed keys.
+fn mask(rule: &Rule) -> String {
+    let mut path = String::new();
+    for i in 0..N {
+        let mut j = 0;
+        while j < N {
+            let start = j;
+            while j < N && rule.may(i, j, N, N) {
+                j += 1;
+            }
+            if j > start {
+                let _ = write!(path, "M{start} {i}h{}v1h-{}z", j - start, j - start);
+            }
+            j += 1;
+        }
+    }
+    path
+}
+
+/// A tall factor N×r beside a wide one r×N, drawn so that their product is the N×N square they leave free.
+fn factors(rank: usize) -> String {
+    let long = N - rank - 4;
+    let at = rank + 4;
+    format!("M0 {at}h{rank}v{long}h-{rank}z M{at} 0h{long}v{rank}h-{long}z")
+}

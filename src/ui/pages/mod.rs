@@ -1,0 +1,4 @@
+//! The places of the page; each composes components.
+
+pub mod attention;
+pub mod speed;

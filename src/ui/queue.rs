@@ -1,0 +1,77 @@
+//! Commands waiting to be served, of which only the latest of a kind matters: a slider sends many states, the engine
+//! needs the last. Used on both sides: before a frame's messages leave the page, and before the worker takes one up.
+
+use crate::lab::protocol::Command;
+
+/// A queue in which a newer `Explore`, `Show` or `Probe` takes the place of an older one that nobody has begun.
+#[derive(Debug, Default)]
+pub struct Queue(Vec<Command>);
+
+impl Queue {
+    pub fn push(&mut self, command: Command) {
+        if let Some(old) = self.0.iter().position(|waiting| replaces(&command, waiting)) {
+            self.0.remove(old);
+        }
+        self.0.push(command);
+    }
+
+    /// The next command: what makes a state before what looks at it, otherwise in the order they came.
+    pub fn pop(&mut self) -> Option<Command> {
+        let first = (0..self.0.len()).min_by_key(|at| rank(&self.0[*at]))?;
+        Some(self.0.remove(first))
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether a command waits that makes the one being served pointless.
+    pub fn outdates(&self, serving: &Command) -> bool {
+        self.0.iter().any(|waiting| matches!(waiting, Command::Cancel) || replaces(waiting, serving))
+    }
+}
+
+fn replaces(new: &Command, old: &Command) -> bool {
+    match (new, old) {
+        (Command::Explore { .. }, Command::Explore { .. }) | (Command::Visible { .. }, Command::Visible { .. }) => true,
+        (Command::Show { plate: a, .. }, Command::Show { plate: b, .. })
+        | (Command::Probe { plate: a, .. }, Command::Probe { plate: b, .. }) => a == b,
+        _ => false,
+    }
+}
+
+fn rank(command: &Command) -> u8 {
+    match command {
+        Command::Start { .. } | Command::Visible { .. } | Command::Cancel | Command::LoseDevice => 0,
+        Command::Explore { .. } => 1,
+        Command::Show { .. } => 2,
+        Command::Probe { .. } => 3,
+        Command::Sweep { .. } => 4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lab::experiment::Experiment;
+
+    fn explore(n: usize) -> Command {
+        Command::Explore { experiment: Box::new(Experiment { n, ..Default::default() }) }
+    }
+
+    #[test]
+    fn only_the_latest_state_is_kept() {
+        let mut queue = Queue::default();
+        queue.push(Command::Probe { plate: 0, query: 1, key: 1 });
+        queue.push(explore(16));
+        queue.push(Command::Probe { plate: 1, query: 2, key: 2 });
+        queue.push(explore(32));
+        queue.push(Command::Probe { plate: 0, query: 3, key: 3 });
+        assert!(queue.outdates(&explore(16)));
+        assert_eq!(queue.pop(), Some(explore(32)));
+        assert_eq!(queue.pop(), Some(Command::Probe { plate: 1, query: 2, key: 2 }));
+        assert_eq!(queue.pop(), Some(Command::Probe { plate: 0, query: 3, key: 3 }));
+        assert!(queue.is_empty());
+        assert_eq!(queue.pop(), None);
+    }
+}

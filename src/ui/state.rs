@@ -1,0 +1,290 @@
+//! The page's state: one [`Store`], changed by what the visitor does and by the engine's events.
+
+use super::geometry;
+use super::link::Link;
+use crate::attention::{self, Param, Params, Setup, Value, Variant};
+use crate::lab::experiment::{Complaint, Experiment, View};
+use crate::lab::protocol::{AdapterFacts, Backend, Command, Event, Numbers, Point, Pool, Viewport};
+use leptos::prelude::*;
+use reactive_stores::Store;
+
+/// Everything that the page shows.
+#[derive(Clone, Debug, Default, Store)]
+pub struct Session {
+    pub experiment: Experiment,
+    /// What of the permalink could not be taken.
+    pub complaints: Vec<Complaint>,
+    pub phase: Phase,
+    pub adapter: Option<AdapterFacts>,
+    pub backend: Backend,
+    pub notice: Option<String>,
+    pub lost: Option<Loss>,
+    pub refused: Option<Refused>,
+    pub progress: Option<(String, usize, usize)>,
+    pub plates: [PlateState; 2],
+    /// What both plates show of the matrix; none: all of it.
+    pub close_up: Option<Viewport>,
+    /// The query and key under the cursor, which both plates share.
+    pub cursor: Option<(usize, usize)>,
+    pub locked: bool,
+    pub sweep: Sweep,
+    pub system_dark: bool,
+}
+
+/// How far the engine is.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Phase {
+    #[default]
+    Starting,
+    Ready,
+    Failed(String),
+}
+
+/// A device that went away.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Loss {
+    pub reason: String,
+    pub recovered: bool,
+}
+
+/// A request that was not served.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Refused {
+    pub what: String,
+    pub reason: String,
+    pub nearest: Option<String>,
+}
+
+/// What the engine said of one plate.
+#[derive(Clone, Debug, Default)]
+pub struct PlateState {
+    pub variant: String,
+    pub numbers: Option<Numbers>,
+    pub drawn: Option<Drawn>,
+    pub cell: Option<Cell>,
+}
+
+/// The picture that stands on a plate.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Drawn {
+    pub exact: bool,
+    pub domain: [f64; 2],
+    pub non_finite: u64,
+    pub pool: Pool,
+    pub ms: f64,
+}
+
+/// One cell and its row.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cell {
+    pub query: usize,
+    pub key: usize,
+    pub score: Option<f64>,
+    pub weight: f64,
+    pub rank: usize,
+    pub allowed: bool,
+    pub row: Vec<f32>,
+}
+
+/// A sweep over lengths, running or done.
+#[derive(Clone, Debug, Default)]
+pub struct Sweep {
+    pub running: bool,
+    pub cancelled: bool,
+    pub backward: bool,
+    /// What was swept: contenders, shapes, causality.
+    pub experiment: Option<Experiment>,
+    pub points: Vec<Point>,
+    pub done: usize,
+    pub total: usize,
+    pub seconds_left: Option<f64>,
+}
+
+/// The state and the way to the engine; what every component takes from the context.
+#[derive(Clone, Copy)]
+pub struct Lab {
+    pub session: Store<Session>,
+    link: StoredValue<Option<Link>, LocalStorage>,
+}
+
+/// The lab of the component that asks.
+pub fn use_lab() -> Lab {
+    expect_context::<Lab>()
+}
+
+impl Lab {
+    pub fn new(experiment: Experiment, complaints: Vec<Complaint>) -> Self {
+        let session = Store::new(Session { experiment, complaints, ..Default::default() });
+        Self { session, link: StoredValue::new_local(None) }
+    }
+
+    /// Starts the worker and asks it to begin.
+    pub fn start(self, backend: Backend) {
+        match Link::start(move |event| self.fold(event)) {
+            Ok(link) => {
+                link.send_now(&Command::Start { backend });
+                self.link.set_value(Some(link));
+            }
+            Err(error) => self.session.phase().set(Phase::Failed(format!("{error:?}"))),
+        }
+    }
+
+    pub fn send(self, command: Command) {
+        self.link.with_value(|link| link.iter().for_each(|link| link.send(command.clone())));
+    }
+
+    pub fn send_now(self, command: Command) {
+        self.link.with_value(|link| link.iter().for_each(|link| link.send_now(&command)));
+    }
+
+    pub fn attach(self, plate: usize, canvas: &web_sys::OffscreenCanvas) {
+        self.link.with_value(|link| link.iter().for_each(|link| link.attach(plate, canvas)));
+    }
+
+    /// Changes the experiment; everything that depends on it follows.
+    pub fn edit(self, change: impl FnOnce(&mut Experiment)) {
+        let before = self.session.experiment().get_untracked();
+        let mut after = before.clone();
+        change(&mut after);
+        if after != before {
+            self.session.refused().set(None);
+            if after.n != before.n {
+                self.session.close_up().set(None);
+                self.session.cursor().set(None);
+                self.session.locked().set(false);
+            }
+            self.session.experiment().set(after);
+        }
+    }
+
+    /// A part of the experiment, told of changes of that part only.
+    pub fn of<T: Clone + PartialEq + Send + Sync + 'static>(
+        self,
+        part: impl Fn(&Experiment) -> T + Send + Sync + 'static,
+    ) -> Memo<T> {
+        Memo::new(move |_| self.session.experiment().with(&part))
+    }
+
+    /// The rectangle that the plates show.
+    pub fn viewport(self) -> Viewport {
+        let n = self.session.experiment().with(|e| e.n);
+        self.session.close_up().get().unwrap_or_else(|| geometry::whole(n))
+    }
+
+    /// Shows another rectangle; all of the matrix is no close-up.
+    pub fn look(self, view: Viewport) {
+        let n = self.session.experiment().with_untracked(|e| e.n);
+        self.session.close_up().set(geometry::is_close(view, n).then_some(view));
+    }
+
+    /// Whether the page is dark just now.
+    pub fn dark(self) -> bool {
+        use crate::lab::experiment::Theme;
+        match self.session.experiment().with(|e| e.theme) {
+            Theme::Light => false,
+            Theme::Dark => true,
+            Theme::Auto => self.session.system_dark().get(),
+        }
+    }
+
+    fn fold(self, event: Event) {
+        let session = self.session;
+        match event {
+            Event::Ready { adapter, backend, notice } => {
+                session.adapter().set(Some(adapter));
+                session.backend().set(backend);
+                session.notice().set(notice);
+                session.phase().set(Phase::Ready);
+            }
+            Event::Progress { what, done, total } => session.progress().set((done < total).then_some((what, done, total))),
+            Event::Prepared { plate, variant, numbers } => session.plates().update(|plates| {
+                if let Some(state) = plates.get_mut(plate) {
+                    if state.variant != variant {
+                        state.cell = None;
+                    }
+                    state.variant = variant;
+                    state.numbers = Some(numbers);
+                }
+            }),
+            Event::Plate { plate, exact, domain, non_finite, pool, ms } => session.plates().update(|plates| {
+                if let Some(state) = plates.get_mut(plate) {
+                    state.drawn = Some(Drawn { exact, domain, non_finite, pool, ms });
+                }
+            }),
+            Event::Cell { plate, query, key, score, weight, rank, allowed, row } => session.plates().update(|plates| {
+                if let Some(state) = plates.get_mut(plate) {
+                    state.cell = Some(Cell { query, key, score, weight, rank, allowed, row });
+                }
+            }),
+            Event::Point { point, done, total, seconds_left } => session.sweep().update(|sweep| {
+                sweep.points.retain(|old| (&old.variant, old.length) != (&point.variant, point.length));
+                sweep.points.push(point);
+                (sweep.done, sweep.total, sweep.seconds_left) = (done, total, seconds_left);
+            }),
+            Event::SweepDone { cancelled } => session.sweep().update(|sweep| {
+                sweep.running = false;
+                sweep.cancelled = cancelled;
+            }),
+            Event::DeviceLost { reason, recovered } => session.lost().set(Some(Loss { reason, recovered })),
+            Event::Refused { what, reason, nearest } => session.refused().set(Some(Refused { what, reason, nearest })),
+            Event::Failed { reason } => session.phase().set(Phase::Failed(reason)),
+        }
+    }
+}
+
+/// Which of the five places an experiment is shown in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    Attention,
+    Speed,
+    Train,
+}
+
+impl Place {
+    pub fn of(view: View) -> Self {
+        match view {
+            View::Mask | View::Blocks | View::Scores | View::Weights | View::Difference => Self::Attention,
+            View::Speed => Self::Speed,
+            View::Train | View::Memory => Self::Train,
+        }
+    }
+}
+
+/// The call that an experiment makes of one variant.
+pub fn setup_of(experiment: &Experiment, id: &str) -> Setup {
+    Setup {
+        batch: experiment.batch,
+        heads: experiment.heads,
+        length: experiment.n,
+        keys: experiment.n,
+        dim: experiment.dim,
+        causal: experiment.causal,
+        params: experiment.params.get(id).cloned().unwrap_or_default(),
+        seed: experiment.seed,
+    }
+}
+
+/// A parameter's value in an experiment, its default where it is not given.
+pub fn value_of(experiment: &Experiment, id: &str, param: &Param) -> Value {
+    let given = experiment.params.get(id).and_then(|Params(values)| values.get(param.name)).cloned();
+    given.unwrap_or_else(|| param.default(experiment.n))
+}
+
+/// Sets a parameter; the default is not kept, so that it stays out of the permalink and follows the length.
+pub fn set_value(experiment: &mut Experiment, id: &str, param: &Param, value: Value) {
+    let is_default = value == param.default(experiment.n);
+    let params = experiment.params.entry(id.to_owned()).or_default();
+    if is_default {
+        params.0.remove(param.name);
+    } else {
+        params.0.insert(param.name.to_owned(), value);
+    }
+    if params.0.is_empty() {
+        experiment.params.remove(id);
+    }
+}
+
+/// The variants of an experiment that the registry knows, in order.
+pub fn known(ids: &[String]) -> Vec<&'static Variant> {
+    ids.iter().filter_map(|id| attention::find(id)).collect()
+}
