@@ -9,7 +9,8 @@
 //! - [`attention`]: the variants, one file each, and their registry.
 //! - [`task`]: text and tokens. [`measure`]: timing statistics, fits, crossovers.
 //! - [`lab`]: the experiment (one configuration everywhere), the command/event protocol, the engine.
-//! - `ui` and `web` (wasm32 only): the page, and the entry points of worker, embed and JavaScript API.
+//! - [`ui`]: the page (what touches a document is wasm32 only). `web` (wasm32 only): the entry points of page, worker, embed
+//!   and JavaScript API.
 
 pub mod attention;
 pub mod complaint;
@@ -21,6 +22,9 @@ pub mod measure;
 pub mod pattern;
 pub mod reference;
 pub mod task;
+pub mod ui;
+#[cfg(target_arch = "wasm32")]
+pub mod web;
 
 /// The commit that this was built from, for result files; `cargo xtask` sets it, a plain `cargo build` does not know it.
 pub const COMMIT: &str = match option_env!("LAB_COMMIT") {

@@ -19,8 +19,7 @@ pub fn zoomed(view: Viewport, x: f64, y: f64, factor: f64, n: usize) -> Viewport
     let n = n as f64;
     let rows = (view.rows / factor).clamp(CLOSEST.min(n), n);
     let cols = (view.cols / factor).clamp(CLOSEST.min(n), n);
-    let moved =
-        Viewport { row: view.row + y * (view.rows - rows), col: view.col + x * (view.cols - cols), rows, cols };
+    let moved = Viewport { row: view.row + y * (view.rows - rows), col: view.col + x * (view.cols - cols), rows, cols };
     panned(moved, 0.0, 0.0, n as usize)
 }
 
@@ -45,11 +44,8 @@ pub fn revealed(view: Viewport, row: usize, col: usize, n: usize) -> Viewport {
             start
         }
     };
-    let moved = Viewport {
-        row: pull(view.row, view.rows, row as f64),
-        col: pull(view.col, view.cols, col as f64),
-        ..view
-    };
+    let moved =
+        Viewport { row: pull(view.row, view.rows, row as f64), col: pull(view.col, view.cols, col as f64), ..view };
     panned(moved, 0.0, 0.0, n)
 }
 

@@ -3,8 +3,8 @@
 use super::geometry;
 use super::link::Link;
 use crate::attention::{self, Param, Params, Setup, Value, Variant};
-use crate::lab::experiment::{Complaint, Experiment, View};
-use crate::lab::protocol::{AdapterFacts, Backend, Command, Event, Numbers, Point, Pool, Viewport};
+use crate::lab::experiment::{Complaint, Experiment, Pool, View};
+use crate::lab::protocol::{AdapterFacts, Backend, Command, Event, Numbers, Point, Viewport};
 use leptos::prelude::*;
 use reactive_stores::Store;
 
@@ -196,7 +196,9 @@ impl Lab {
                 session.notice().set(notice);
                 session.phase().set(Phase::Ready);
             }
-            Event::Progress { what, done, total } => session.progress().set((done < total).then_some((what, done, total))),
+            Event::Progress { what, done, total } => {
+                session.progress().set((done < total).then_some((what, done, total)))
+            }
             Event::Prepared { plate, variant, numbers } => session.plates().update(|plates| {
                 if let Some(state) = plates.get_mut(plate) {
                     if state.variant != variant {

@@ -82,6 +82,11 @@ pub fn Banners() -> impl IntoView {
 
 /// The length that a refusal's `nearest` proposes, such as "4,096 tokens".
 fn length_in(nearest: &str) -> Option<usize> {
-    let digits: String = nearest.chars().skip_while(|c| !c.is_ascii_digit()).take_while(|c| c.is_ascii_digit() || *c == ',').filter(|c| *c != ',').collect();
+    let digits: String = nearest
+        .chars()
+        .skip_while(|c| !c.is_ascii_digit())
+        .take_while(|c| c.is_ascii_digit() || *c == ',')
+        .filter(|c| *c != ',')
+        .collect();
     digits.parse().ok().filter(|n| crate::ui::geometry::LENGTHS.contains(n))
 }

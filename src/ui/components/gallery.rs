@@ -7,14 +7,8 @@ use crate::ui::texts::{fill, lookup, t};
 use leptos::prelude::*;
 
 /// The taxonomy's order.
-const FAMILIES: [Family; 6] = [
-    Family::Full,
-    Family::FixedPattern,
-    Family::LearnedPattern,
-    Family::LowRank,
-    Family::Kernel,
-    Family::Recurrent,
-];
+const FAMILIES: [Family; 6] =
+    [Family::Full, Family::FixedPattern, Family::LearnedPattern, Family::LowRank, Family::Kernel, Family::Recurrent];
 
 /// The family's key in styles and texts.
 pub fn family_key(family: Family) -> &'static str {

@@ -78,7 +78,7 @@ fn Whole(
     view! {
         <label>{name}
             <input type="number" id=id min=min max=max prop:value=move || value.get()
-                on:change:target=move |ev| if let Ok(x) = ev.target().value().parse::<usize>() { lab.edit(|e| set(e, x.clamp(min, max))) }/>
+                on:change:target=move |ev| if let Ok(x) = ev.target().value().parse() { lab.edit(|e| set(e, usize::clamp(x, min, max))) }/>
         </label>
     }
 }
@@ -142,7 +142,7 @@ fn ParamControl(variant: &'static Variant, param: &'static Param) -> impl IntoVi
                 <div class="control">
                     <label for=id.clone()>{name.clone()}</label>
                     <input type="number" id=exact aria-label=name min=min max=max prop:value=number
-                        on:change:target=move |ev| if let Ok(x) = ev.target().value().parse::<u32>() { set(Value::Int(x.clamp(min, max))) }/>
+                        on:change:target=move |ev| if let Ok(x) = ev.target().value().parse() { set(Value::Int(u32::clamp(x, min, max))) }/>
                     <input type="range" id=id min=min max=top prop:value=move || number().min(top())
                         on:input:target=move |ev| if let Ok(x) = ev.target().value().parse() { set(Value::Int(x)) }/>
                     <span class="meaning">{param.meaning}</span>

@@ -33,10 +33,12 @@ pub fn Legend(index: usize) -> impl IntoView {
             </div>
         }),
     };
-    let keys = move || match lab.of_view() {
+    let keys = move || {
+        match lab.of_view() {
         View::Mask => Some(view! { <div class="legend-keys"><Key class="may" name=t("legend.may")/><Key class="not" name=t("legend.may_not")/></div> }.into_any()),
         View::Blocks => Some(view! { <div class="legend-keys"><Key class="full" name=t("legend.full")/><Key class="part" name=t("legend.partial")/><Key class="not" name=t("legend.absent")/></div> }.into_any()),
         _ => None,
+    }
     };
     // Cells are pooled only where several of them share a pixel.
     let pooled = move || {

@@ -1,6 +1,8 @@
 //! The parts that pages are made of.
 
 pub mod banners;
+pub mod chart;
+pub mod findings;
 pub mod gallery;
 pub mod inspector;
 pub mod legend;
@@ -8,7 +10,9 @@ pub mod masthead;
 pub mod numbers;
 pub mod plate;
 pub mod readout;
+pub mod results;
 pub mod state_line;
+pub mod sweep;
 pub mod text_input;
 pub mod thumbnail;
 pub mod tools;

@@ -18,23 +18,38 @@ fn quantities() -> [Quantity; 11] {
     use Provenance::{Computed, Measured, Paper};
     [
         Quantity { name: t("numbers.density"), origin: Computed, write: |_, n| Some(format::percent(n?.density)) },
-        Quantity { name: t("numbers.keys"), origin: Computed, write: |_, n| Some(format::significant(n?.keys_per_query, 3)) },
+        Quantity {
+            name: t("numbers.keys"),
+            origin: Computed,
+            write: |_, n| Some(format::significant(n?.keys_per_query, 3)),
+        },
         Quantity { name: t("numbers.blocks"), origin: Computed, write: |_, n| blocks(n?) },
         Quantity { name: t("numbers.mass"), origin: Computed, write: |_, n| n?.mass_kept.map(format::percent) },
-        Quantity { name: t("numbers.error"), origin: Computed, write: |_, n| n?.error_to_full.map(|e| format::significant(e.rms_ratio, 2)) },
+        Quantity {
+            name: t("numbers.error"),
+            origin: Computed,
+            write: |_, n| n?.error_to_full.map(|e| format::significant(e.rms_ratio, 2)),
+        },
         Quantity { name: t("numbers.reach"), origin: Computed, write: |_, n| reach(n?) },
         Quantity { name: t("numbers.flops"), origin: Computed, write: |_, n| Some(format::flops(n?.flops)) },
         Quantity { name: t("numbers.bytes"), origin: Computed, write: |_, n| Some(format::bytes(n?.bytes_peak)) },
         Quantity { name: t("numbers.time"), origin: Measured, write: |_, n| time(n?) },
         Quantity { name: t("numbers.complexity"), origin: Paper, write: |v, _| Some(v.complexity.to_owned()) },
-        Quantity { name: t("numbers.exact"), origin: Paper, write: |v, _| Some(if v.exact { t("state.yes") } else { t("state.no") }.to_owned()) },
+        Quantity {
+            name: t("numbers.exact"),
+            origin: Paper,
+            write: |v, _| Some(if v.exact { t("state.yes") } else { t("state.no") }.to_owned()),
+        },
     ]
 }
 
 fn blocks(numbers: &Numbers) -> Option<String> {
     let (visited, total) = (numbers.blocks_visited?, numbers.blocks_total?);
     let share = format::percent(visited as f64 / total.max(1) as f64);
-    Some(fill("numbers.blocks_of", &[("visited", &format::count(visited)), ("total", &format::count(total)), ("share", &share)]))
+    Some(fill(
+        "numbers.blocks_of",
+        &[("visited", &format::count(visited)), ("total", &format::count(total)), ("share", &share)],
+    ))
 }
 
 fn reach(numbers: &Numbers) -> Option<String> {

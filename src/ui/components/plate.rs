@@ -5,11 +5,10 @@
 
 use super::gallery::{family_key, glyph};
 use super::legend::Legend;
-use crate::attention;
 use crate::lab::experiment::View;
 use crate::lab::protocol::{Command, Viewport};
 use crate::ui::geometry;
-use crate::ui::state::{Phase, Place, SessionStoreFields, known, use_lab};
+use crate::ui::state::{Lab, Phase, Place, SessionStoreFields, known, use_lab};
 use crate::ui::texts::{fill, t};
 use leptos::html;
 use leptos::prelude::*;
@@ -64,7 +63,7 @@ pub fn Plate(index: usize) -> impl IntoView {
         }
     });
 
-    let pointing = Pointing { frame, held: StoredValue::new(Vec::new()), moved: StoredValue::new(false) };
+    let pointing = Pointing { lab, frame, held: StoredValue::new(Vec::new()), moved: StoredValue::new(false) };
     let n = lab.of(|e| e.n);
     let close = Memo::new(move |_| session.close_up().get().is_some());
     let panning = RwSignal::new(false);
@@ -96,10 +95,10 @@ pub fn Plate(index: usize) -> impl IntoView {
                     on:pointercancel=move |ev| { pointing.up(&ev); panning.set(false) }
                     on:pointerleave=move |_| if !session.locked().get_untracked() { session.cursor().set(None) }
                     on:wheel=move |ev| pointing.wheel(&ev)
-                    on:keydown=move |ev| keyed(&ev)>
+                    on:keydown=move |ev| keyed(lab, &ev)>
                     <canvas node_ref=canvas aria-hidden="true"></canvas>
                     <Cursor/>
-                    {move || waiting(index).map(|text| view! { <p class="wait">{text}</p> })}
+                    {move || waiting(lab, index).map(|text| view! { <p class="wait">{text}</p> })}
                 </div>
             </div>
             <figcaption><Legend index/></figcaption>
@@ -108,8 +107,8 @@ pub fn Plate(index: usize) -> impl IntoView {
 }
 
 /// What the plate waits for, in words; nothing once a picture stands on it.
-fn waiting(index: usize) -> Option<&'static str> {
-    let session = use_lab_in_closure();
+fn waiting(lab: Lab, index: usize) -> Option<&'static str> {
+    let session = lab.session;
     match session.phase().get() {
         Phase::Starting => Some(t("plate.starting")),
         Phase::Failed(_) => Some(t("plate.failed")),
@@ -119,10 +118,6 @@ fn waiting(index: usize) -> Option<&'static str> {
             Some(_) => None,
         }),
     }
-}
-
-fn use_lab_in_closure() -> reactive_stores::Store<crate::ui::state::Session> {
-    use_lab().session
 }
 
 /// Keeps the frame's size in device pixels, for the engine, and in CSS pixels.
@@ -146,6 +141,7 @@ fn watch_size(frame: web_sys::Element, pixels: RwSignal<(u32, u32)>, across: RwS
 /// Pointers on a plate.
 #[derive(Clone, Copy)]
 struct Pointing {
+    lab: Lab,
     frame: NodeRef<html::Div>,
     held: StoredValue<Vec<Held>>,
     moved: StoredValue<bool>,
@@ -177,7 +173,7 @@ impl Pointing {
     }
 
     fn motion(&self, ev: &PointerEvent) {
-        let lab = use_lab();
+        let lab = self.lab;
         let (x, y) = (f64::from(ev.client_x()), f64::from(ev.client_y()));
         let Some((fx, fy, width)) = self.place(x, y) else { return };
         let n = lab.session.experiment().with_untracked(|e| e.n);
@@ -185,7 +181,7 @@ impl Pointing {
         let held = self.held.get_value();
         let Some(at) = held.iter().position(|held| held.id == ev.pointer_id()) else {
             if !lab.session.locked().get_untracked() {
-                point_at(geometry::cell_at(view, fx, fy, n));
+                point_at(lab, geometry::cell_at(view, fx, fy, n));
             }
             return;
         };
@@ -209,7 +205,7 @@ impl Pointing {
     }
 
     fn up(&self, ev: &PointerEvent) {
-        let lab = use_lab();
+        let lab = self.lab;
         self.held.update_value(|all| all.retain(|held| held.id != ev.pointer_id()));
         if self.moved.get_value() || ev.type_() != "pointerup" || ev.button() != 0 {
             return;
@@ -220,19 +216,20 @@ impl Pointing {
         let same = lab.session.cursor().get_untracked() == Some(cell);
         let locked = lab.session.locked().get_untracked();
         lab.session.locked().set(!(locked && same));
-        point_at(cell);
+        point_at(lab, cell);
     }
 
     /// Zooms with the wheel where the visitor means it: the plate has the focus, or Ctrl is held (as a pinch on a pad says).
     fn wheel(&self, ev: &WheelEvent) {
-        let focused = self.frame.get_untracked().is_some_and(|frame| {
-            document().active_element().is_some_and(|active| active.is_same_node(Some(&frame)))
-        });
+        let focused = self
+            .frame
+            .get_untracked()
+            .is_some_and(|frame| document().active_element().is_some_and(|active| active.is_same_node(Some(&frame))));
         if !focused && !ev.ctrl_key() && !ev.meta_key() {
             return;
         }
         ev.prevent_default();
-        let lab = use_lab();
+        let lab = self.lab;
         let Some((fx, fy, _)) = self.place(f64::from(ev.client_x()), f64::from(ev.client_y())) else { return };
         let n = lab.session.experiment().with_untracked(|e| e.n);
         let lines = if ev.delta_mode() == WheelEvent::DOM_DELTA_PIXEL { ev.delta_y() } else { ev.delta_y() * 30.0 };
@@ -241,23 +238,21 @@ impl Pointing {
     }
 }
 
-fn point_at(cell: (usize, usize)) {
-    let session = use_lab().session;
+fn point_at(lab: Lab, cell: (usize, usize)) {
+    let session = lab.session;
     if session.cursor().get_untracked() != Some(cell) {
         session.cursor().set(Some(cell));
     }
 }
 
-fn keyed(ev: &KeyboardEvent) {
+fn keyed(lab: Lab, ev: &KeyboardEvent) {
     if ev.ctrl_key() || ev.meta_key() || ev.alt_key() {
         return;
     }
-    let lab = use_lab();
     let session = lab.session;
     let n = session.experiment().with_untracked(|e| e.n);
     let view = untrack(|| lab.viewport());
-    let (row, col) =
-        session.cursor().get_untracked().unwrap_or_else(|| geometry::cell_at(view, 0.5, 0.5, n));
+    let (row, col) = session.cursor().get_untracked().unwrap_or_else(|| geometry::cell_at(view, 0.5, 0.5, n));
     let step = if ev.shift_key() { 10 } else { 1 };
     let last = n.saturating_sub(1);
     let page = (view.rows as usize).max(1);
@@ -294,7 +289,7 @@ fn keyed(ev: &KeyboardEvent) {
     };
     ev.prevent_default();
     lab.look(geometry::revealed(view, cell.0, cell.1, n));
-    point_at(cell);
+    point_at(lab, cell);
 }
 
 /// The row and the cell under the cursor.
@@ -361,15 +356,9 @@ fn Axis(across: RwSignal<f64>, queries: bool) -> impl IntoView {
     }
 }
 
-impl crate::ui::state::Lab {
+impl Lab {
     /// The view that is open.
     pub fn of_view(self) -> View {
         self.session.experiment().with(|e| e.view)
     }
-}
-
-/// The variant of a plate, if the registry knows it.
-pub fn variant_of(index: usize) -> Option<&'static attention::Variant> {
-    let id = use_lab().session.experiment().with(|e| e.variants.get(index).cloned())?;
-    attention::find(&id)
 }

@@ -45,10 +45,19 @@ pub fn Readout() -> impl IntoView {
     };
     let spoken = Memo::new(move |_| {
         let (query, key) = place()?;
-        let cell = session.plates().with(|plates| plates[0].cell.clone()).filter(|cell| (cell.query, cell.key) == (query, key))?;
+        let cell = session
+            .plates()
+            .with(|plates| plates[0].cell.clone())
+            .filter(|cell| (cell.query, cell.key) == (query, key))?;
         Some(fill(
             "readout.spoken",
-            &[("query", &tokens.label(query)), ("i", &query.to_string()), ("key", &tokens.label(key)), ("j", &key.to_string()), ("cell", &said(&cell))],
+            &[
+                ("query", &tokens.label(query)),
+                ("i", &query.to_string()),
+                ("key", &tokens.label(key)),
+                ("j", &key.to_string()),
+                ("cell", &said(&cell)),
+            ],
         ))
     });
     view! {
@@ -70,7 +79,11 @@ fn said(cell: &Cell) -> String {
     }
     let mut text = fill(
         "readout.weight",
-        &[("weight", &format::significant(cell.weight, 3)), ("rank", &cell.rank.to_string()), ("of", &format::count(cell.row.len() as u64))],
+        &[
+            ("weight", &format::significant(cell.weight, 3)),
+            ("rank", &cell.rank.to_string()),
+            ("of", &format::count(cell.row.len() as u64)),
+        ],
     );
     if let Some(score) = cell.score {
         text.push_str(&fill("readout.score", &[("score", &format::significant(score, 3))]));
@@ -88,7 +101,8 @@ fn Profile(cell: Cell) -> impl IntoView {
     // Where keys share a column, the largest stands for them.
     let heights: Vec<f32> = (0..columns)
         .map(|column| {
-            let (from, to) = (column * length / columns, ((column + 1) * length / columns).max(column * length / columns + 1));
+            let (from, to) =
+                (column * length / columns, ((column + 1) * length / columns).max(column * length / columns + 1));
             cell.row[from.min(cell.row.len())..to.min(cell.row.len())].iter().fold(0.0_f32, |most, w| most.max(w.abs()))
         })
         .collect();
@@ -97,7 +111,8 @@ fn Profile(cell: Cell) -> impl IntoView {
     let mut path = String::new();
     for (column, height) in heights.iter().enumerate() {
         let tall = HEIGHT * height / top;
-        let _ = write!(path, "M{:.2} {HEIGHT}v-{tall:.2}h{:.2}v{tall:.2}z", column as f32 * step, (step * 0.85).max(0.6));
+        let _ =
+            write!(path, "M{:.2} {HEIGHT}v-{tall:.2}h{:.2}v{tall:.2}z", column as f32 * step, (step * 0.85).max(0.6));
     }
     let mark = (cell.key as f32 + 0.5) / length as f32 * WIDTH as f32;
     view! {

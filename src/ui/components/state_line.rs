@@ -148,7 +148,8 @@ fn CausalNoun() -> impl IntoView {
     let choices: Vec<Choice> =
         vec![("0".into(), t("state.bidirectional").into()), ("1".into(), t("state.causal").into())];
     let pick = Callback::new(move |text: String| lab.edit(|e| e.causal = text == "1"));
-    let word = Signal::derive(move || if causal.get() { t("state.causal") } else { t("state.bidirectional") }.to_owned());
+    let word =
+        Signal::derive(move || if causal.get() { t("state.causal") } else { t("state.bidirectional") }.to_owned());
     let value = Signal::derive(move || u8::from(causal.get()).to_string());
     view! { <Noun name=t("state.direction").to_owned() word value choices on_pick=pick/> }
 }
@@ -158,7 +159,8 @@ fn Heads() -> impl IntoView {
     let lab = use_lab();
     let heads = lab.of(|e| e.heads);
     let choices = Signal::derive(move || {
-        let mut all: Vec<usize> = [1, 2, 4, 8, 16].into_iter().filter(|h| *h <= MAX_HEADS).chain([heads.get()]).collect();
+        let mut all: Vec<usize> =
+            [1, 2, 4, 8, 16].into_iter().filter(|h| *h <= MAX_HEADS).chain([heads.get()]).collect();
         all.sort_unstable();
         all.dedup();
         all.into_iter().map(|h| (h.to_string(), h.to_string())).collect::<Vec<Choice>>()

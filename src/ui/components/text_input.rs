@@ -1,8 +1,8 @@
 //! The visitor's own text, and the tokens it becomes.
 
-use crate::lab::experiment::Split;
+use crate::task::Split;
 use crate::ui::format;
-use crate::ui::state::{SessionStoreFields, use_lab};
+use crate::ui::state::use_lab;
 use crate::ui::texts::{fill, t};
 use leptos::prelude::*;
 use wasm_bindgen_futures::JsFuture;
@@ -15,28 +15,15 @@ impl Tokens {
     /// Derives the tokens from the experiment's text; a context value.
     pub fn of(lab: crate::ui::state::Lab) -> Self {
         let source = lab.of(|e| (e.text.clone(), e.split, e.n));
-        Self(Memo::new(move |_| source.with(|(text, split, n)| crate::task::tokens(text.as_deref(), *split, *n))))
+        Self(Memo::new(move |_| {
+            source.with(|(text, split, n)| crate::task::Tokens::of_length(text.as_deref(), *split, *n).labels)
+        }))
     }
 
-    /// Token `i` for an axis: a space and what cannot be seen are drawn as signs.
+    /// Token `i` for an axis.
     pub fn label(&self, i: usize) -> String {
-        self.0.with(|tokens| tokens.get(i).map_or_else(|| i.to_string(), |token| visible(token)))
+        self.0.with(|tokens| tokens.get(i).cloned().unwrap_or_else(|| i.to_string()))
     }
-}
-
-fn visible(token: &str) -> String {
-    let shown: String = token
-        .chars()
-        .map(|c| match c {
-            ' ' => '␣',
-            '\n' => '↵',
-            '\t' => '⇥',
-            c if c.is_control() => '�',
-            c => c,
-        })
-        .take(24)
-        .collect();
-    shown
 }
 
 #[component]
@@ -45,7 +32,9 @@ pub fn TextInput() -> impl IntoView {
     let text = lab.of(|e| e.text.clone());
     let split = lab.of(|e| e.split);
     let n = lab.of(|e| e.n);
-    let counted = Memo::new(move |_| text.with(|text| text.as_ref().map(|text| crate::task::count(text, split.get()))));
+    let counted = Memo::new(move |_| {
+        text.with(|text| text.as_ref().map(|text| crate::task::Tokens::new(text, split.get()).counted))
+    });
     let set = move |text: String| lab.edit(|e| e.text = (!text.is_empty()).then_some(text));
     let open = move |input: web_sys::HtmlInputElement| {
         let Some(file) = input.files().and_then(|files| files.get(0)) else { return };
