@@ -3,12 +3,13 @@
 use super::gallery::family_key;
 use crate::attention;
 use crate::lab::protocol::Point;
+use crate::measure::fit::PowerLaw;
+use crate::measure::result::ResultFile;
 use crate::ui::browser;
 use crate::ui::pages::speed::Overlays;
-use crate::ui::results::Overlay;
 use crate::ui::state::{SessionStoreFields, use_lab};
 use crate::ui::texts::{fill, t};
-use crate::ui::{findings, format, results};
+use crate::ui::{format, results};
 use leptos::html;
 use leptos::prelude::*;
 use serde_json::{Value, json};
@@ -86,21 +87,21 @@ fn watch_width(place: web_sys::Element, width: RwSignal<i32>) {
 /// Lines of one family differ by their dashes.
 const DASHES: [&str; 4] = ["none", "6 3", "2 3", "8 3 2 3"];
 
-fn describe(quantity: Quantity, points: &[Point], overlays: &[Overlay], width: i32) -> Value {
+fn describe(quantity: Quantity, points: &[Point], overlays: &[ResultFile], width: i32) -> Value {
     let mut series = Vec::new();
     let mut families: Vec<&str> = Vec::new();
     for variant in attention::ALL.iter().copied() {
-        let own = findings::series(points, variant.id);
+        let own = results::series(points, variant.id);
         let from_files = overlays.iter().filter_map(|overlay| overlaid(quantity, overlay, variant.id));
         let colour = format!("var(--family-{})", family_key(variant.family));
         let dash = DASHES[families.iter().filter(|f| **f == family_key(variant.family)).count() % DASHES.len()];
         if !own.is_empty() {
             families.push(family_key(variant.family));
-            let measured = if quantity == Quantity::Time { findings::times(&own) } else { findings::bytes(&own) };
-            let predicted = findings::fit(&measured)
-                .zip(measured.last().copied())
-                .map(|(fit, last)| results::continuation(&fit, last))
-                .unwrap_or_default();
+            let measured: Vec<(f64, f64)> =
+                own.iter().filter_map(|p| Some((p.length as f64, value(quantity, p)?))).collect();
+            let last = measured.last().map(|(n, y)| (*n as usize, *y));
+            let law = PowerLaw::of_long_end(&measured).filter(|law| law.points > 2);
+            let predicted = law.zip(last).map(|(law, last)| results::continuation(&law, last)).unwrap_or_default();
             series.push(json!({
                 "name": variant.name, "colour": colour, "dash": dash, "overlay": false,
                 "points": own.iter().filter_map(|p| dot(quantity, variant.name, p)).collect::<Vec<_>>(),
@@ -118,6 +119,13 @@ fn describe(quantity: Quantity, points: &[Point], overlays: &[Overlay], width: i
         "kind": quantity.id(), "label": quantity.title(), "width": width, "series": series,
         "xLabel": t("chart.length"), "yLabel": if quantity == Quantity::Time { t("chart.time_axis") } else { t("chart.bytes_axis") },
     })
+}
+
+fn value(quantity: Quantity, point: &Point) -> Option<f64> {
+    match quantity {
+        Quantity::Time => point.time.as_ref().map(|t| t.median),
+        Quantity::Bytes => (point.bytes_peak > 0).then_some(point.bytes_peak as f64),
+    }
 }
 
 fn dot(quantity: Quantity, name: &str, point: &Point) -> Option<Value> {
@@ -145,13 +153,19 @@ fn dot(quantity: Quantity, name: &str, point: &Point) -> Option<Value> {
     }
 }
 
-fn overlaid(quantity: Quantity, overlay: &Overlay, id: &str) -> Option<(String, Vec<Value>)> {
+fn overlaid(quantity: Quantity, overlay: &ResultFile, id: &str) -> Option<(String, Vec<Value>)> {
     let mut rows: Vec<(usize, f64)> = overlay
         .rows
         .iter()
         .filter(|row| row.variant == id)
-        .filter_map(|row| Some((row.length, if quantity == Quantity::Time { row.median_ms? } else { row.bytes_peak? })))
+        .filter_map(|row| {
+            Some((
+                row.length,
+                if quantity == Quantity::Time { row.time_ms.as_ref()?.median } else { row.bytes.peak as f64 },
+            ))
+        })
         .collect();
+    rows.retain(|row| row.1 > 0.0);
     rows.sort_by_key(|row| row.0);
     let dots: Vec<Value> = rows
         .into_iter()

@@ -1,10 +1,11 @@
 //! The figures of a sweep as a table, saving them, and opening another machine's.
 
 use crate::lab::protocol::Point;
+use crate::measure::result::{ResultFile, read};
 use crate::ui::browser;
 use crate::ui::format;
 use crate::ui::pages::speed::Overlays;
-use crate::ui::results::{csv, read, write};
+use crate::ui::results;
 use crate::ui::state::{SessionStoreFields, use_lab};
 use crate::ui::texts::{fill, t};
 use leptos::prelude::*;
@@ -17,17 +18,14 @@ pub fn Actions() -> impl IntoView {
     let overlays = expect_context::<Overlays>();
     let problem = RwSignal::new(None::<String>);
     let empty = move || lab.session.sweep().with(|s| s.points.is_empty());
-    let save_json = move |_| {
+    let file = move || -> ResultFile {
         let sweep = lab.session.sweep().get_untracked();
         let adapter = lab.session.adapter().get_untracked().unwrap_or_default();
         let browser_name = window().navigator().user_agent().unwrap_or_default();
-        let text = write(&sweep.points, &sweep.experiment.unwrap_or_default(), &adapter, &browser_name);
-        browser::save_text("attention-lab.json", "application/json", &text);
+        results::file(&sweep.points, &sweep.experiment.unwrap_or_default(), sweep.backward, &adapter, browser_name)
     };
-    let save_csv = move |_| {
-        let text = lab.session.sweep().with_untracked(|sweep| csv(&sweep.points));
-        browser::save_text("attention-lab.csv", "text/csv", &text);
-    };
+    let save_json = move |_| browser::save_text("attention-lab.json", "application/json", &file().to_json());
+    let save_csv = move |_| browser::save_text("attention-lab.csv", "text/csv", &file().to_csv());
     let save_picture = move |kind: &'static str| {
         leptos::task::spawn_local(async move {
             for quantity in ["time", "bytes"] {
@@ -42,19 +40,17 @@ pub fn Actions() -> impl IntoView {
     };
     let open = move |input: web_sys::HtmlInputElement| {
         let Some(file) = input.files().and_then(|files| files.get(0)) else { return };
-        if file.size() > crate::ui::results::MAX_FILE_BYTES as f64 {
-            problem.set(Some(fill("results.bad_file", &[("name", &file.name()), ("reason", t("results.too_large"))])));
-            return;
-        }
         leptos::task::spawn_local(async move {
             let text = JsFuture::from(file.text()).await.ok().and_then(|text| text.as_string()).unwrap_or_default();
             match read(&text) {
-                Ok(overlay) => {
-                    problem.set(None);
-                    overlays.0.update(|all| all.push(overlay));
+                Ok((opened, complaints)) => {
+                    let told: Vec<String> = complaints.iter().map(ToString::to_string).collect();
+                    problem.set((!told.is_empty()).then(|| told.join(" ")));
+                    overlays.0.update(|all| all.push(opened));
                 }
-                Err(reason) => {
-                    problem.set(Some(fill("results.bad_file", &[("name", &file.name()), ("reason", &reason)])))
+                Err(error) => {
+                    let reason = error.to_string();
+                    problem.set(Some(fill("results.bad_file", &[("name", &file.name()), ("reason", &reason)])));
                 }
             }
         });

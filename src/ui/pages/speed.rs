@@ -1,15 +1,15 @@
 //! The place Speed and memory: what to measure, two log-log charts, findings in words, the figures themselves.
 
+use crate::measure::result::ResultFile;
 use crate::ui::components::chart::{Chart, Quantity};
 use crate::ui::components::findings::{Findings, Fits};
 use crate::ui::components::results::{Actions, Figures};
 use crate::ui::components::sweep::SweepSetup;
-use crate::ui::results::Overlay;
 use leptos::prelude::*;
 
 /// Result files that the visitor opened, to be laid over the page's own measurements.
 #[derive(Clone, Copy)]
-pub struct Overlays(pub RwSignal<Vec<Overlay>>);
+pub struct Overlays(pub RwSignal<Vec<ResultFile>>);
 
 #[component]
 pub fn Speed() -> impl IntoView {
