@@ -8,7 +8,7 @@ use super::pages::attention::Attention;
 use super::pages::speed::Speed;
 use super::state::{Lab, Phase, Place, SessionStoreFields};
 use super::texts::{self, fill, t};
-use crate::lab::experiment::{Experiment, Pool, Theme, View};
+use crate::lab::experiment::{Experiment, Pool, Scale, Theme, View};
 use crate::lab::permalink;
 use crate::lab::protocol::{Backend, Command};
 use leptos::prelude::*;
@@ -39,6 +39,7 @@ pub fn explore(lab: Lab) {
         head: 0,
         layer: 0,
         pool: Pool::default(),
+        scale: Scale::default(),
         theme: Theme::default(),
         lang: String::new(),
         ..experiment.clone()

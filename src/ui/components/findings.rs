@@ -155,7 +155,7 @@ pub fn Fits() -> impl IntoView {
                         <th scope="col">{t("fits.range")}</th>
                         <th scope="col">{t("fits.error")}<br/><Origin of=Provenance::Computed/></th>
                     </tr></thead>
-                    <tbody>{rows.clone()}</tbody>
+                    <tbody>{rows}</tbody>
                 </table>
             </div>
         </Show>

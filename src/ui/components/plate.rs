@@ -48,9 +48,9 @@ pub fn Plate(index: usize) -> impl IntoView {
         if width == 0 || hidden() || Place::of(view) != Place::Attention || session.phase().get() != Phase::Ready {
             return;
         }
-        let (head, pool) = session.experiment().with(|e| (e.head, e.pool));
+        let (head, pool, scale) = session.experiment().with(|e| (e.head, e.pool, e.scale));
         let (viewport, dark) = (lab.viewport(), lab.dark());
-        lab.send(Command::Show { plate: index, view, head, pool, viewport, width, height, dark });
+        lab.send(Command::Show { plate: index, view, head, pool, scale, viewport, width, height, dark });
     });
     // The engine is asked about the cell under the cursor; asked anew when the matrix has become another one.
     Effect::new(move |_| {

@@ -79,7 +79,7 @@ pub fn SweepSetup() -> impl IntoView {
                 <button type="button" id="sweep-cancel" on:click=move |_| lab.send_now(Command::Cancel)>{t("sweep.cancel")}</button>
                 <progress max=move || session.sweep().with(|s| s.total) prop:value=move || session.sweep().with(|s| s.done) aria-label=t("sweep.progress")></progress>
             </Show>
-            <p class="quiet" id="sweep-status" role="status">{move || session.sweep().with(|sweep| status(sweep))}</p>
+            <p class="quiet" id="sweep-status" role="status">{move || session.sweep().with(status)}</p>
             <p class="quiet">{t("sweep.how")}</p>
         </div>
     }

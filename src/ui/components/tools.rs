@@ -1,6 +1,6 @@
 //! The row above the plates: which view, which head, how pixels pool cells, zoom.
 
-use crate::lab::experiment::{Pool, View};
+use crate::lab::experiment::{Pool, Scale, View};
 use crate::ui::geometry;
 use crate::ui::state::{SessionStoreFields, use_lab};
 use crate::ui::texts::{fill, lookup, t};
@@ -15,6 +15,7 @@ pub fn Tools() -> impl IntoView {
     let head = lab.of(|e| e.head);
     let heads = lab.of(|e| e.heads);
     let pool = lab.of(|e| e.pool);
+    let scale = lab.of(|e| e.scale);
     let zoom = move |factor: f64| {
         let n = lab.session.experiment().with_untracked(|e| e.n);
         let view = untrack(|| lab.viewport());
@@ -46,6 +47,17 @@ pub fn Tools() -> impl IntoView {
                     <option value=Pool::Mean.id()>{t("pool.mean")}</option>
                 </select>
             </label>
+            <Show when=move || view_now.get() == View::Weights>
+                <label class="inline" id="scale-picker">{t("tools.scale")}
+                    <select prop:value=move || scale.get().id()
+                        on:change:target=move |ev| if let Some(scale) = Scale::from_id(&ev.target().value()) { lab.edit(|e| e.scale = scale) }>
+                        {Scale::ALL.iter().map(|choice| {
+                            let name = lookup(&format!("scale.{}", choice.id())).unwrap_or(choice.id());
+                            view! { <option value=choice.id() selected=*choice == scale.get_untracked()>{name}</option> }
+                        }).collect_view()}
+                    </select>
+                </label>
+            </Show>
             <span class="zoom push" role="group" aria-label=t("tools.zoom")>
                 <button type="button" aria-label=t("tools.zoom_out") on:click=move |_| zoom(0.5)>"−"</button>
                 <button type="button" aria-label=t("tools.zoom_in") id="zoom-in" on:click=move |_| zoom(2.0)>"+"</button>
