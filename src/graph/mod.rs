@@ -12,10 +12,13 @@ pub mod op;
 pub mod ops;
 pub mod plan;
 pub mod real;
+pub mod rng;
 mod types;
 
 pub use op::{Cost, Dispatch, GradContext, LowerContext, Lowered, Op, Slot};
 pub use ops::binary::BinaryKind;
+pub use ops::cross_entropy::IGNORED;
+pub use ops::random::Distribution;
 pub use ops::unary::UnaryKind;
 pub use real::{Float, Matrix, Real};
 pub use types::{Data, Dtype, ShapeError, TensorType};

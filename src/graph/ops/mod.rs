@@ -1,11 +1,18 @@
 //! The ops, one file each.
 
+pub mod argsort;
 pub mod binary;
 pub mod broadcast;
 pub mod cast;
 pub mod concat;
+pub mod cross_entropy;
+pub mod cumsum;
+pub mod depthwise_conv;
+pub mod gather;
 mod kernel;
+pub mod layer_norm;
 pub mod matmul;
+pub mod random;
 pub mod reduce;
 pub mod reshape;
 pub mod select;
