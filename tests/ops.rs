@@ -2,11 +2,14 @@
 
 #[path = "common/check.rs"]
 mod check;
+mod common;
 #[path = "common/device.rs"]
 mod device;
 
-use attention_lab::graph::{BinaryKind, UnaryKind};
+use attention_lab::gpu::Category;
+use attention_lab::graph::{BinaryKind, Data, Distribution, Graph, IGNORED, TensorType, UnaryKind};
 use check::Check;
+use std::collections::BTreeMap;
 
 #[test]
 fn unary() {
@@ -179,4 +182,162 @@ fn softmax() {
         Check::new(&format!("log softmax {shape:?}")).between(shape, -6.0, 6.0).run(|g, x| vec![g.log_softmax(x[0])]);
         Check::new(&format!("log-sum-exp {shape:?}")).between(shape, -6.0, 6.0).run(|g, x| vec![g.log_sum_exp(x[0])]);
     }
+}
+
+#[test]
+fn layer_norm() {
+    for shape in [&[1, 1][..], &[1, 5], &[3, 7], &[2, 3, 64], &[70, 12], &[5, 129]] {
+        let n = shape[shape.len() - 1];
+        Check::new(&format!("layer norm {shape:?}"))
+            .real(shape)
+            .between(&[n], 0.5, 1.5)
+            .real(&[n])
+            .run(|g, x| vec![g.layer_norm(x[0], x[1], x[2], 1e-3)]);
+    }
+}
+
+#[test]
+fn gather_and_scatter() {
+    Check::new("gather from one table").real(&[9, 5]).index(&[2, 7], 9).run(|g, x| vec![g.gather_rows(x[0], x[1])]);
+    Check::new("gather one row").real(&[1, 1]).index(&[1], 1).run(|g, x| vec![g.gather_rows(x[0], x[1])]);
+    Check::new("embedding").real(&[40, 16]).index(&[3, 21], 40).run(|g, x| vec![g.embedding(x[0], x[1])]);
+    Check::new("embedding of many equal tokens")
+        .real(&[3, 8])
+        .index(&[700], 3)
+        .run(|g, x| vec![g.embedding(x[0], x[1])]);
+    Check::new("gather from many tables")
+        .real(&[2, 3, 10, 6])
+        .index(&[2, 3, 4], 10)
+        .run(|g, x| vec![g.gather_rows(x[0], x[1])]);
+    Check::new("gather of indices").index(&[5, 3], 99).index(&[4], 5).run(|g, x| vec![g.gather_rows(x[0], x[1])]);
+    Check::new("scatter").real(&[2, 9, 4]).index(&[2, 9], 5).run(|g, x| vec![g.scatter_add_rows(x[0], x[1], 5)]);
+    Check::new("scatter of odd rows, some beyond the table")
+        .real(&[1, 30, 3])
+        .index(&[1, 30], 9)
+        .without_gradients()
+        .run(|g, x| vec![g.scatter_add_rows(x[0], x[1], 8)]);
+}
+
+#[test]
+fn cumsum() {
+    for (shape, axis) in
+        [(&[1][..], 0), (&[7], 0), (&[3, 5], 1), (&[3, 5], 0), (&[2, 100, 3], 1), (&[1000], 0), (&[2, 513, 2], 1)]
+    {
+        for (reverse, exclusive) in [(false, false), (true, false), (false, true), (true, true)] {
+            Check::new(&format!("cumsum {shape:?} {axis} {reverse} {exclusive}"))
+                .real(shape)
+                .run(|g, x| vec![g.cumsum(x[0], axis, reverse, exclusive)]);
+        }
+    }
+}
+
+#[test]
+fn argsort_and_top_k() {
+    for shape in [&[1][..], &[2], &[3, 7], &[2, 512], &[2, 513], &[1, 1025], &[3, 2000]] {
+        for descending in [false, true] {
+            Check::new(&format!("argsort {shape:?} {descending}"))
+                .fixed(shape, |r| r.unit() * 4.0 - 2.0)
+                .index(shape, 50)
+                .fixed(shape, |r| r.below(7) as f64 - 3.0)
+                .run(|g, x| x.iter().map(|&x| g.argsort(x, descending)).collect());
+        }
+    }
+    Check::new("argsort of numbers that are none")
+        .fixed(&[4, 300], |r| match r.below(6) {
+            0 => f64::NAN,
+            1 => f64::INFINITY,
+            2 => f64::NEG_INFINITY,
+            3 => -0.0,
+            4 => 0.0,
+            _ => r.unit() - 0.5,
+        })
+        .run(|g, x| vec![g.argsort(x[0], false), g.argsort(x[0], true)]);
+    for (shape, k) in [(&[5][..], 2), (&[1], 1), (&[2, 3, 17], 4), (&[3, 700], 9)] {
+        Check::new(&format!("top-k {shape:?} {k}")).real(shape).run(|g, x| {
+            let (values, index) = g.top_k(x[0], k);
+            vec![values, index]
+        });
+    }
+}
+
+#[test]
+fn depthwise_conv() {
+    for causal in [false, true] {
+        for (shape, filter) in [
+            (&[1, 1][..], &[1, 1, 1][..]),
+            (&[9, 5], &[1, 3, 5]),
+            (&[2, 31, 8], &[1, 5, 8]),
+            (&[2, 3, 40, 4], &[3, 7, 1]),
+            (&[2, 3, 6, 5], &[3, 9, 5]),
+            (&[1, 2, 600, 2], &[2, 3, 1]),
+        ] {
+            Check::new(&format!("depthwise conv {shape:?} {filter:?} {causal}"))
+                .real(shape)
+                .real(filter)
+                .run(|g, x| vec![g.depthwise_conv(x[0], x[1], causal)]);
+        }
+    }
+}
+
+#[test]
+fn cross_entropy() {
+    for (rows, classes) in [(1, 1), (1, 9), (7, 64), (33, 100), (5, 257)] {
+        Check::new(&format!("cross-entropy {rows} {classes}"))
+            .real(&[rows, classes])
+            .index(&[rows], classes as u32)
+            .run(|g, x| vec![g.cross_entropy(x[0], x[1]), g.cross_entropy_rows(x[0], x[1])]);
+    }
+    Check::new("cross-entropy with ignored rows")
+        .real(&[2, 3, 5])
+        .indices(&[2, 3], vec![0, IGNORED, 4, IGNORED, IGNORED, 2])
+        .run(|g, x| vec![g.cross_entropy(x[0], x[1])]);
+    Check::new("cross-entropy of nothing")
+        .real(&[2, 5])
+        .indices(&[2], vec![IGNORED; 2])
+        .run(|g, x| vec![g.cross_entropy(x[0], x[1])]);
+}
+
+#[test]
+fn random_and_dropout() {
+    for shape in [&[1][..], &[7], &[3, 40], &[2, 3, 333]] {
+        Check::new(&format!("random {shape:?}"))
+            .indices(&[2], vec![12345, 67])
+            // Of the normals, GPUs' logarithms and cosines are good to some 1e-6 only.
+            .tolerance(1e-5, 1e-4)
+            .run(|g, x| {
+                vec![g.random(shape, Distribution::Uniform, x[0], 3), g.random(shape, Distribution::Normal, x[0], 4)]
+            });
+        Check::new(&format!("dropout {shape:?}"))
+            .real(shape)
+            .indices(&[2], vec![99, 1])
+            .run(|g, x| vec![g.dropout(x[0], 0.3, x[1], 5)]);
+    }
+}
+
+#[test]
+fn gaps_come_out_as_nan() {
+    let mut g = Graph::new();
+    let table = g.input("table", TensorType::f32(&[3, 2]), Category::Activations);
+    let rows = g.input("rows", TensorType::u32(&[2]), Category::Activations);
+    let picked = g.gather_rows(table, rows);
+    g.output("picked", picked);
+    let loss = g.cross_entropy_rows(picked, rows);
+    g.output("loss", loss);
+    let largest = g.max(picked, &[1], false);
+    g.output("largest", largest);
+    let relu = g.relu(picked);
+    g.output("relu", relu);
+    let inputs = BTreeMap::from([
+        ("table".to_string(), Data::Real(vec![1.0f32, 2.0, 3.0, 4.0, 5.0, 6.0])),
+        ("rows".to_string(), Data::Index(vec![3, 1])),
+    ]);
+    let check = |how: &str, got: &BTreeMap<String, Data<f32>>| {
+        for (name, bad) in [("picked", 2), ("loss", 1), ("largest", 1), ("relu", 2)] {
+            let got = got[name].real();
+            assert!(got[..bad].iter().all(|x| x.is_nan()), "{name} on {how}: {got:?}");
+            assert!(got[bad..].iter().all(|x| x.is_finite()), "{name} on {how}: {got:?}");
+        }
+    };
+    check("CPU", &attention_lab::graph::cpu::run(&g, &inputs, &|| false).unwrap());
+    device::check("gaps", &g, &inputs, check);
 }
