@@ -233,6 +233,21 @@ fn a_run_can_be_cancelled_between_submissions() {
 }
 
 #[test]
+fn pipelines_are_made_once_and_with_progress() {
+    let Some(gpu) = common::gpu() else { return };
+    let mut heard = Vec::new();
+    let mut program = chained();
+    program.steps.push(fill(1.0, 4, [1, 1, 1], 1));
+    program.steps.push(fill(1.0, 8, [1, 1, 1], 1));
+    block_on(gpu.prepare(&program, &mut |done, total| heard.push((done, total)))).unwrap();
+    // Both rounds of the chain are one kernel; another constant is another pipeline.
+    assert_eq!(heard, [(0, 3), (1, 3), (2, 3), (3, 3)]);
+    heard.clear();
+    block_on(gpu.prepare(&program, &mut |done, total| heard.push((done, total)))).unwrap();
+    assert_eq!(heard, [(0, 0)]);
+}
+
+#[test]
 fn timing_returns_positive_times_and_says_how() {
     let Some(gpu) = common::gpu() else { return };
     let timer = block_on(Timer::new(&gpu)).unwrap();

@@ -91,7 +91,8 @@ fn read(linked: &Linked, module: &Module, info: &ModuleInfo) -> Result<Kernel, S
             return Err(format!("`{name}`: storage goes to group 0, the one uniform struct to group 1 binding 0"));
         }
         if access == Access::Uniform {
-            uniform_bytes = uniform_size(module, &name, variable.ty)?;
+            let computes = module.entry_points.iter().any(|e| e.stage == naga::ShaderStage::Compute);
+            uniform_bytes = uniform_size(module, &name, variable.ty, computes)?;
         }
         bindings.push(Binding { name, group: at.group, binding: at.binding, access });
         handles.push(handle);
@@ -132,8 +133,8 @@ fn read(linked: &Linked, module: &Module, info: &ModuleInfo) -> Result<Kernel, S
     })
 }
 
-/// Size of the uniform struct, which must begin with `origin: vec4<u32>`.
-fn uniform_size(module: &Module, name: &str, ty: naga::Handle<naga::Type>) -> Result<u32, String> {
+/// Size of the uniform struct, which in a file that computes must begin with `origin: vec4<u32>`.
+fn uniform_size(module: &Module, name: &str, ty: naga::Handle<naga::Type>, computes: bool) -> Result<u32, String> {
     let TypeInner::Struct { members, span } = &module.types[ty].inner else {
         return Err(format!("uniform `{name}` must be a struct"));
     };
@@ -144,7 +145,7 @@ fn uniform_size(module: &Module, name: &str, ty: naga::Handle<naga::Type>) -> Re
                 TypeInner::Vector { size: VectorSize::Quad, scalar } if scalar.kind == ScalarKind::Uint
             )
     });
-    if !starts_right {
+    if computes && !starts_right {
         return Err(format!("the struct of uniform `{name}` must begin with `origin: vec4<u32>`"));
     }
     Ok(*span)

@@ -31,6 +31,8 @@ pub struct Options {
 pub struct Gpu(Rc<Inner>);
 
 struct Inner {
+    #[cfg_attr(not(target_arch = "wasm32"), expect(dead_code, reason = "only canvases ask for them"))]
+    chosen: (wgpu::Instance, wgpu::Adapter),
     device: wgpu::Device,
     queue: wgpu::Queue,
     caps: Caps,
@@ -75,7 +77,7 @@ impl Gpu {
                 ..Default::default()
             };
             match adapter.request_device(&descriptor).await {
-                Ok((device, queue)) => return Ok(Self::with(&adapter, device, queue, options)),
+                Ok((device, queue)) => return Ok(Self::with((instance, adapter), device, queue, options)),
                 Err(error) => last = Some((features, error.to_string())),
             }
         }
@@ -83,9 +85,14 @@ impl Gpu {
         Err(Error::NoDevice { adapter, reason: last.map(|(_, reason)| reason).unwrap_or_default() })
     }
 
-    fn with(adapter: &wgpu::Adapter, device: wgpu::Device, queue: wgpu::Queue, options: &Options) -> Self {
+    fn with(
+        chosen: (wgpu::Instance, wgpu::Adapter),
+        device: wgpu::Device,
+        queue: wgpu::Queue,
+        options: &Options,
+    ) -> Self {
         #[allow(unused_mut, reason = "the browser knows more than wgpu tells")]
-        let mut caps = Caps::new(&adapter.get_info(), device.features(), &device.limits());
+        let mut caps = Caps::new(&chosen.1.get_info(), device.features(), &device.limits());
         #[cfg(target_arch = "wasm32")]
         super::browser::complete(&mut caps, &device);
         let health = Health::default();
@@ -94,7 +101,7 @@ impl Gpu {
         let (ledger, cache) = (Ledger::default(), RefCell::default());
         let options = options.clone();
         let quantum_ns = Cell::new(None);
-        let inner = Inner { device, queue, caps, options, ledger, health, cache, rate, quantum_ns };
+        let inner = Inner { chosen, device, queue, caps, options, ledger, health, cache, rate, quantum_ns };
         Self(Rc::new(inner))
     }
 
@@ -201,6 +208,16 @@ impl Gpu {
         // SAFETY: only bounding of loops is given up, and no loop of a kernel here is endless: all shaders are the
         // project's own, and a reader's rule is an expression without loops.
         unsafe { self.device().create_shader_module_trusted(descriptor, checks) }
+    }
+
+    #[cfg(target_arch = "wasm32")]
+    pub(super) fn instance(&self) -> &wgpu::Instance {
+        &self.0.chosen.0
+    }
+
+    #[cfg(target_arch = "wasm32")]
+    pub(super) fn adapter(&self) -> &wgpu::Adapter {
+        &self.0.chosen.1
     }
 
     pub(super) fn device(&self) -> &wgpu::Device {

@@ -1,7 +1,8 @@
 //! Compute pipelines, made once for each kernel, entry and set of constants, with explicit bind group layouts.
 
+use super::heat::HeatPipeline;
 use super::kernel::{self, Access, Kernel, Stage};
-use super::{Error, Gpu, Source, Step};
+use super::{Error, Gpu, Program, Source, Step};
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
@@ -73,6 +74,7 @@ pub(super) struct Cache {
     modules: HashMap<ModuleKey, wgpu::ShaderModule>,
     storage_layouts: HashMap<Vec<(u32, bool)>, wgpu::BindGroupLayout>,
     uniform_layouts: HashMap<u32, wgpu::BindGroupLayout>,
+    pub(super) heat: HashMap<wgpu::TextureFormat, Rc<HeatPipeline>>,
 }
 
 /// The facts about a kernel entry that its layout is made from.
@@ -83,6 +85,13 @@ struct Interface {
 }
 
 impl Gpu {
+    /// Makes the pipelines of a program ahead of its first run, so that a picker can warm up what is chosen. `progress` is told
+    /// how many of how many are ready.
+    pub async fn prepare(&self, program: &Program, progress: &mut dyn FnMut(usize, usize)) -> Result<(), Error> {
+        self.check()?;
+        self.make_pipelines(&program.steps, progress).await
+    }
+
     /// Makes the pipelines of these steps that do not exist yet. `progress` is told how many of how many are ready.
     pub(super) async fn make_pipelines(
         &self,

@@ -1,0 +1,283 @@
+//! Pictures computed on the device against the matrix written out: values of every pixel, and colours.
+
+mod common;
+
+use attention_lab::gpu::heat::{Colours, PALETTE, Scale};
+use attention_lab::gpu::plate::{Content, Factors, Kind, Plate, Scene};
+use attention_lab::gpu::{BufferId, BufferSpec, Category, Gpu, Program, Replay};
+use attention_lab::pattern::{BlockList, Rule};
+use attention_lab::task::random::normal;
+use pollster::block_on;
+use std::ops::Range;
+
+const HEADS: usize = 3;
+const HEAD: usize = 2;
+
+/// A matrix in factors, on the host and on the device.
+struct Matrix {
+    left: Vec<f32>,
+    right: Vec<f32>,
+    row: Vec<f32>,
+    kind: Kind,
+    rule: Rule,
+    n: usize,
+    m: usize,
+    rank: usize,
+}
+
+impl Matrix {
+    fn random(seed: u64, kind: Kind, rule: Rule, n: usize, m: usize, rank: usize) -> Self {
+        let draw = |stream, count| (0..count as u64).map(|i| normal(seed, stream, i) as f32).collect::<Vec<f32>>();
+        // Far enough from zero to divide by.
+        let row = draw(2, HEADS * n).into_iter().map(|x| if kind == Kind::Ratio { 2.0 + x.abs() } else { x }).collect();
+        Self { left: draw(0, HEADS * n * rank), right: draw(1, HEADS * m * rank), row, kind, rule, n, m, rank }
+    }
+
+    fn product(&self, i: usize, j: usize) -> f64 {
+        let (l, r) = ((HEAD * self.n + i) * self.rank, (HEAD * self.m + j) * self.rank);
+        (0..self.rank).map(|k| f64::from(self.left[l + k]) * f64::from(self.right[r + k])).sum()
+    }
+
+    fn may(&self, i: usize, j: usize) -> bool {
+        self.rule.may(i, j, self.n, self.m)
+    }
+
+    fn weight(&self, i: usize, j: usize) -> f64 {
+        let row = f64::from(self.row[HEAD * self.n + i]);
+        match self.kind {
+            Kind::Softmax => (self.product(i, j) - row).exp(),
+            Kind::Ratio => self.product(i, j) / row,
+            Kind::Plain => self.product(i, j),
+        }
+    }
+
+    fn upload(&self, gpu: &Gpu) -> Factors {
+        let spec = |label: &str, data: &[f32]| BufferSpec {
+            label: label.into(),
+            category: Category::Activations,
+            bytes: data.len() as u64 * 4,
+            initial: Some(bytemuck::cast_slice(data).into()),
+        };
+        let buffers = vec![spec("left", &self.left), spec("right", &self.right), spec("row", &self.row)];
+        let replay = block_on(Replay::new(gpu, &Program { buffers, ..Default::default() })).unwrap();
+        let buffer = |i| replay.buffer(BufferId(i)).clone();
+        let row = (self.kind != Kind::Plain).then(|| buffer(2));
+        let (rank, kind, mask) = (self.rank, self.kind, self.rule.encode(self.n, self.m));
+        Factors { left: buffer(0), right: buffer(1), row, rank, kind, mask }
+    }
+}
+
+/// Pixel ranges over `start..start + extent` cells.
+fn ranges(start: f64, extent: f64, pixels: usize, count: usize) -> Vec<Range<usize>> {
+    let edge = |x: usize| (start + extent * x as f64 / pixels as f64).floor() as usize;
+    (0..pixels).map(|x| edge(x).min(count - 1)..edge(x + 1).clamp(edge(x).min(count - 1) + 1, count)).collect()
+}
+
+/// The picture written out: `cell` gives a value, or none where it does not take part.
+fn wanted(
+    rows: &[Range<usize>],
+    columns: &[Range<usize>],
+    mean: bool,
+    cell: impl Fn(usize, usize) -> Option<f64>,
+) -> Vec<f64> {
+    let pixel = |r: &Range<usize>, c: &Range<usize>| {
+        let cells: Vec<f64> =
+            r.clone().flat_map(|i| c.clone().map(move |j| (i, j))).filter_map(|(i, j)| cell(i, j)).collect();
+        match cells.len() {
+            0 => f64::NEG_INFINITY,
+            _ if cells.iter().any(|x| x.is_nan()) => f64::NAN,
+            n if mean => cells.iter().sum::<f64>() / n as f64,
+            _ => cells.iter().copied().fold(0.0, |a: f64, x| if x.abs() > a.abs() { x } else { a }),
+        }
+    };
+    rows.iter().flat_map(|r| columns.iter().map(move |c| (r, c))).map(|(r, c)| pixel(r, c)).collect()
+}
+
+fn picture(plate: &mut Plate, scene: &Scene<'_>) -> Vec<f32> {
+    block_on(plate.set(scene)).unwrap();
+    let mut last = None;
+    while let Some(progress) = block_on(plate.step()).unwrap() {
+        last = Some(progress);
+    }
+    assert!(last.is_some_and(|p| p.exact && p.done == p.total), "{last:?}");
+    block_on(plate.values()).unwrap()
+}
+
+fn assert_same(name: &str, got: &[f32], want: &[f64]) {
+    assert_eq!(got.len(), want.len(), "{name}");
+    let (mut error, mut size) = (0.0, 0.0);
+    for (i, (&g, &w)) in got.iter().zip(want).enumerate() {
+        if w == f64::NEG_INFINITY {
+            assert_eq!(g, f32::NEG_INFINITY, "{name}: pixel {i} is absent");
+        } else {
+            assert!(g.is_finite(), "{name}: pixel {i} is {g}, wanted {w}");
+            error += (f64::from(g) - w).powi(2);
+            size += w * w;
+        }
+    }
+    let ratio = (error / size).sqrt();
+    assert!(ratio < 1e-5, "{name}: rms ratio {ratio}");
+}
+
+/// Viewports: all of it, an odd part, single cells over many pixels.
+fn viewports(n: usize, m: usize) -> Vec<[Vec<Range<usize>>; 2]> {
+    vec![
+        [ranges(0.0, n as f64, 37, n), ranges(0.0, m as f64, 53, m)],
+        [ranges(11.3, 40.9, 40, n), ranges(3.7, 71.2, 35, m)],
+        [ranges(5.5, 2.25, 40, n), ranges(7.0, 3.0, 50, m)],
+        [ranges(0.0, n as f64, n, n), ranges(0.0, m as f64, m, m)],
+    ]
+}
+
+#[test]
+fn scores_weights_and_differences_are_the_matrix() {
+    let Some(gpu) = common::gpu() else { return };
+    let mut plate = block_on(Plate::new(&gpu)).unwrap();
+    let (n, m) = (101, 117);
+    let window = Rule::Window { radius: 9, dilation: 2, global: 1, causal: false };
+    let cases = [
+        (Kind::Softmax, Rule::All { causal: true }, 6),
+        (Kind::Ratio, window.clone(), 8),
+        (Kind::Plain, Rule::All { causal: false }, 5),
+        (Kind::Softmax, window, 12),
+    ];
+    for (seed, (kind, rule, rank)) in cases.into_iter().enumerate() {
+        let x = Matrix::random(seed as u64, kind, rule, n, m, rank);
+        let y = Matrix::random(seed as u64 + 50, Kind::Softmax, Rule::All { causal: true }, n, m, rank);
+        let (factors, other) = (x.upload(&gpu), y.upload(&gpu));
+        for [rows, columns] in viewports(n, m) {
+            for mean in [false, true] {
+                let name = format!("{kind:?} rank {rank} {}x{} pixels, mean {mean}", rows.len(), columns.len());
+                let scene = |content| Scene { content, n, m, head: HEAD, mean, rows: &rows, columns: &columns };
+                let score = |i, j| x.may(i, j).then(|| x.product(i, j));
+                let weight = |i, j| x.may(i, j).then(|| x.weight(i, j));
+                let at = |a: &Matrix, i, j| if a.may(i, j) { a.weight(i, j) } else { 0.0 };
+                let difference = |i, j| Some(at(&x, i, j) - at(&y, i, j));
+                let got = picture(&mut plate, &scene(Content::Scores(&factors)));
+                assert_same(&format!("scores {name}"), &got, &wanted(&rows, &columns, mean, score));
+                let got = picture(&mut plate, &scene(Content::Weights(&factors)));
+                assert_same(&format!("weights {name}"), &got, &wanted(&rows, &columns, mean, weight));
+                let got = picture(&mut plate, &scene(Content::Difference(&factors, &other)));
+                assert_same(&format!("difference {name}"), &got, &wanted(&rows, &columns, mean, difference));
+            }
+        }
+    }
+}
+
+#[test]
+fn masks_and_blocks_are_the_rule_and_the_list() {
+    let Some(gpu) = common::gpu() else { return };
+    let mut plate = block_on(Plate::new(&gpu)).unwrap();
+    let (n, m) = (131, 131);
+    let rule = Rule::Window { radius: 3, dilation: 4, global: 2, causal: true };
+    let list = BlockList::new(&rule, n, m, 16, 32);
+    let mut kinds = vec![0u32; list.query_blocks() * list.key_blocks()];
+    for q in 0..list.query_blocks() {
+        for run in list.runs_of(0, q) {
+            let at = q * list.key_blocks() + run.first as usize;
+            kinds[at..at + run.count as usize].fill(1 + u32::from(run.full));
+        }
+    }
+    assert!(kinds.contains(&0) && kinds.contains(&1));
+    for [rows, columns] in viewports(n, m) {
+        for mean in [false, true] {
+            let scene = |content| Scene { content, n, m, head: HEAD, mean, rows: &rows, columns: &columns };
+            let share = wanted(&rows, &columns, mean, |i, j| Some(f64::from(u8::from(rule.may(i, j, n, m)))));
+            let got = picture(&mut plate, &scene(Content::Pattern(rule.encode(n, m))));
+            assert_same("pattern", &got, &share);
+            let kind = |i: usize, j: usize| Some(0.5 * f64::from(kinds[i / 16 * list.key_blocks() + j / 32]));
+            let blocks = Content::Visited { kinds: &kinds, block_q: 16, block_k: 32 };
+            assert_same("visited", &picture(&mut plate, &scene(blocks)), &wanted(&rows, &columns, false, kind));
+        }
+    }
+}
+
+#[test]
+fn a_long_picture_comes_coarse_first_and_then_in_tiles() {
+    let Some(gpu) = common::gpu() else { return };
+    let mut plate = block_on(Plate::new(&gpu)).unwrap();
+    // So slow a device that everything must be cut.
+    gpu.note_rate(1.0);
+    let n = 300;
+    let x = Matrix::random(9, Kind::Softmax, Rule::All { causal: true }, n, n, 128);
+    let factors = x.upload(&gpu);
+    let pixels = ranges(0.0, n as f64, 97, n);
+    let content = Content::Weights(&factors);
+    let scene = Scene { content, n, m: n, head: HEAD, mean: false, rows: &pixels, columns: &pixels };
+    block_on(plate.set(&scene)).unwrap();
+    let first = block_on(plate.step()).unwrap().unwrap();
+    assert!(!first.exact, "{first:?}");
+    let mut progress = first;
+    while !progress.exact {
+        // The coarse picture is that of the middle cells.
+        progress = block_on(plate.step()).unwrap().unwrap();
+    }
+    assert!(progress.total > 4 && progress.done < progress.total, "{progress:?}");
+    while let Some(next) = block_on(plate.step()).unwrap() {
+        assert!(next.exact && next.done > progress.done);
+        progress = next;
+    }
+    let weight = |i, j| x.may(i, j).then(|| x.weight(i, j));
+    assert_same("tiles", &block_on(plate.values()).unwrap(), &wanted(&pixels, &pixels, false, weight));
+    // Another scene may be set in the middle of one.
+    block_on(plate.set(&scene)).unwrap();
+    block_on(plate.step()).unwrap();
+    let pattern = Content::Pattern(x.rule.encode(n, n));
+    let got = picture(&mut plate, &Scene { content: pattern, ..scene });
+    assert!(got.iter().all(|v| *v == 0.0 || *v == 1.0));
+}
+
+#[test]
+fn what_is_not_finite_is_counted_and_loud() {
+    let Some(gpu) = common::gpu() else { return };
+    let mut plate = block_on(Plate::new(&gpu)).unwrap();
+    let n = 40;
+    let mut x = Matrix::random(3, Kind::Softmax, Rule::All { causal: true }, n, n, 4);
+    x.left[(HEAD * n + 7) * 4] = f32::NAN;
+    let factors = x.upload(&gpu);
+    let pixels = ranges(0.0, n as f64, n, n);
+    let content = Content::Weights(&factors);
+    let scene = Scene { content, n, m: n, head: HEAD, mean: false, rows: &pixels, columns: &pixels };
+    let got = picture(&mut plate, &scene);
+    let loud: Vec<usize> = (0..n * n).filter(|&i| got[i].is_nan()).collect();
+    assert_eq!(loud, (0..8).map(|j| 7 * n + j).collect::<Vec<_>>());
+    let summary = block_on(plate.summary()).unwrap();
+    let largest = got.iter().copied().filter(|v| v.is_finite()).fold(0.0, f32::max);
+    assert_eq!((summary.largest, summary.non_finite), (largest, 8));
+
+    let mut palette: Vec<[u8; 3]> = (0..=255).map(|i| [i, 10, 255 - i]).collect();
+    palette.extend([[1, 2, 3], [4, 5, 6], [255, 0, 180]]);
+    assert_eq!(palette.len(), PALETTE);
+    for (scale, curve) in [(Scale::Linear, 1.0), (Scale::Sqrt, 0.5)] {
+        let colours = Colours { palette: palette.clone(), scale, signed: false, top: summary.largest, floor: 1e-6 };
+        let image = block_on(plate.image(&colours)).unwrap();
+        assert_eq!(image.len(), n * n * 4);
+        for (i, value) in got.iter().enumerate() {
+            let rgb = &image[i * 4..i * 4 + 3];
+            if value.is_nan() {
+                assert_eq!(rgb, [255, 0, 180], "pixel {i}");
+            } else if *value == f32::NEG_INFINITY {
+                assert!(rgb == [1, 2, 3] || rgb == [4, 5, 6], "pixel {i}: {rgb:?}");
+            } else {
+                let level = f64::from(value / summary.largest).powf(curve) * 255.0;
+                assert!((f64::from(rgb[0]) - level).abs() <= 0.6, "pixel {i}: {rgb:?}, wanted level {level}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_plate_gives_its_memory_back() {
+    let Some(gpu) = common::gpu() else { return };
+    let mut plate = block_on(Plate::new(&gpu)).unwrap();
+    let pixels = ranges(0.0, 64.0, 64, 64);
+    let content = Content::Pattern(Rule::All { causal: true }.encode(64, 64));
+    let scene = Scene { content, n: 64, m: 64, head: 0, mean: false, rows: &pixels, columns: &pixels };
+    picture(&mut plate, &scene);
+    let before = gpu.ledger().allocations();
+    block_on(plate.set(&scene)).unwrap();
+    block_on(plate.step()).unwrap();
+    assert_eq!(gpu.ledger().allocations(), before, "a second picture of the same size allocates nothing");
+    drop(plate);
+    assert!(gpu.ledger().alive().is_empty(), "{:?}", gpu.ledger().alive());
+}
