@@ -45,6 +45,7 @@ fn main() {
         eprintln!("{} of {} shader files do not build", errors.len(), names.len());
         exit(1);
     }
+    kernels.sort_by(|a, b| a.name.cmp(&b.name));
     table::write(&out, &kernels);
 }
 

@@ -51,9 +51,11 @@ impl Tile {
         shape_known && self.splits >= 1
     }
 
-    /// The choice made by measuring where there is one for such products, else the built-in one.
+    /// The choice made by measuring where there is one for such products (or for `matmul`, which stands for all), else the
+    /// built-in one.
     pub fn choose(geometry: &Geometry, context: &LowerContext) -> Self {
-        let measured = context.choices.get(&geometry.class()).and_then(|text| text.parse::<Tile>().ok());
+        let choice = context.choices.get(&geometry.class()).or_else(|| context.choices.get("matmul"));
+        let measured = choice.and_then(|text| text.parse::<Tile>().ok());
         measured.filter(|tile| tile.is_known(context)).unwrap_or_else(|| Self::built_in(geometry, context))
     }
 
