@@ -11,6 +11,7 @@ pub mod depthwise_conv;
 pub mod gather;
 mod kernel;
 pub mod layer_norm;
+pub mod masked_softmax;
 pub mod matmul;
 pub mod random;
 pub mod reduce;

@@ -20,8 +20,8 @@ struct Softmax {
 }
 
 #[derive(Clone, Debug)]
-struct SoftmaxBackward {
-    is_log: bool,
+pub(super) struct SoftmaxBackward {
+    pub(super) is_log: bool,
 }
 
 #[derive(Clone, Debug)]
