@@ -1,11 +1,20 @@
 //! The variants: one file each, and the registry that everything else reads.
 
+mod build;
+mod draw;
+mod effective;
 mod params;
+mod setup;
 
+pub use build::Request;
+pub use draw::{Extra, Init};
+pub use effective::{Effective, EffectiveFactors, EffectiveKind};
 pub use params::{Param, ParamError, ParamKind, Params, Value};
+pub use setup::{DEFAULT_TENSOR_BYTES, Refusal, Setup};
 
-use crate::graph::{Graph, Node};
+use crate::graph::{Dtype, Graph, Node};
 use crate::pattern::{BlockList, Rule};
+use crate::reference::Tape;
 use std::collections::BTreeMap;
 
 /// The survey's taxonomy.
@@ -39,52 +48,6 @@ pub enum Causal {
     Always,
 }
 
-/// The shapes and settings of one call: q `[B, H, N, D]`, k and v `[B, H, M, D]`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Setup {
-    pub batch: usize,
-    pub heads: usize,
-    pub length: usize,
-    pub keys: usize,
-    pub dim: usize,
-    pub causal: bool,
-    pub params: Params,
-    /// Draws extra tensors that are not given.
-    pub seed: u64,
-}
-
-impl Setup {
-    /// B·H, the number of independent heads.
-    pub fn instances(&self) -> usize {
-        self.batch * self.heads
-    }
-
-    /// The softmax scale, 1/√D.
-    pub fn scale(&self) -> f32 {
-        1.0 / (self.dim as f32).sqrt()
-    }
-}
-
-/// How an extra tensor is drawn when the caller does not give it.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Init {
-    Zeros,
-    /// Uniform on ±bound.
-    Uniform(f32),
-    /// Normal with this standard deviation.
-    Normal(f32),
-}
-
-/// A tensor that a variant reads besides q, k and v: whatever would be learned or drawn.
-#[derive(Clone, Debug)]
-pub struct Extra {
-    pub name: &'static str,
-    pub shape: Vec<usize>,
-    pub role: &'static str,
-    pub differentiable: bool,
-    pub init: Init,
-}
-
 /// The inputs of a variant's graph.
 #[derive(Clone, Debug)]
 pub struct Inputs<T> {
@@ -96,38 +59,22 @@ pub struct Inputs<T> {
     pub extras: BTreeMap<&'static str, T>,
 }
 
-/// Why a variant cannot serve a request, in words for the visitor, with the nearest that it can.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, serde::Serialize)]
-#[error("{reason}")]
-pub struct Refusal {
-    pub reason: String,
-    /// The nearest request that works, in words.
-    pub nearest: Option<String>,
-}
+impl Inputs<Node> {
+    /// 1 for a real key and 0 for padding, f32 `[B, 1, M, 1]`, where there is padding.
+    fn real_keys(&self, g: &mut Graph, s: &Setup) -> Option<Node> {
+        self.key_padding.map(|padding| {
+            let column = g.reshape(padding, &[s.batch, 1, s.keys, 1]);
+            g.cast(column, Dtype::F32)
+        })
+    }
 
-/// The effective matrix in factored form: `A[i, j] = may(i, j) · f(left_i · right_j, row_i)`, so that any cell of it can be
-/// had without an N×N buffer.
-#[derive(Clone, Debug)]
-pub struct Effective {
-    /// `[B, H, N, R]`.
-    pub left: Node,
-    /// `[B, H, M, R]`.
-    pub right: Node,
-    /// `[B, H, N]`, as `kind` says; none for `Plain`.
-    pub row: Option<Node>,
-    pub kind: EffectiveKind,
-    /// Cells outside the rule are zero.
-    pub rule: Rule,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-pub enum EffectiveKind {
-    /// `exp(x - row)`: softmax weights from scores and their log-sum-exp. `x` alone is the score.
-    Softmax,
-    /// `x / row`.
-    Ratio,
-    /// `x`.
-    Plain,
+    /// `out` with zeros in the rows of padded queries. In self-attention key padding says it of queries too.
+    fn without_padded_queries(&self, g: &mut Graph, out: Node, s: &Setup) -> Node {
+        match self.real_keys(g, s) {
+            Some(real) if s.length == s.keys => g.mul(out, real),
+            _ => out,
+        }
+    }
 }
 
 /// One attention method: everything the lab knows of it.
@@ -148,8 +95,10 @@ pub struct Variant {
     pub params: &'static [Param],
     /// Tensors read besides q, k, v, for this setup.
     pub extras: fn(&Setup) -> Vec<Extra>,
-    /// Refuses what the method cannot do. Called before a graph is built; `Variant::refusal` adds what holds for all.
+    /// Refuses what the method cannot do. Called before a graph is built; [`Variant::refusal`] adds what holds for all.
     pub check: fn(&Setup) -> Result<(), Refusal>,
+    /// Elements of the largest tensor that the graph makes, besides q, k, v and the extras.
+    pub largest: fn(&Setup) -> u128,
     /// Builds the forward graph; `[B, H, N, D]`.
     pub graph: fn(&mut Graph, &Inputs<Node>, &Setup) -> Node,
     /// Builds what the effective matrix is made of.
@@ -166,11 +115,36 @@ pub struct Variant {
 #[derive(Clone, Copy)]
 pub struct Reference {
     pub values: fn(&Inputs<Vec<f64>>, &Setup) -> Vec<f64>,
-    pub gradients: fn(&Inputs<Vec<crate::reference::Tape>>, &Setup) -> Vec<crate::reference::Tape>,
+    pub gradients: fn(&Inputs<Vec<Tape>>, &Setup) -> Vec<Tape>,
 }
 
-/// Every variant, in the survey's order.
-pub static ALL: &[&Variant] = &[];
+impl Reference {
+    const fn new(
+        values: fn(&Inputs<Vec<f64>>, &Setup) -> Vec<f64>,
+        gradients: fn(&Inputs<Vec<Tape>>, &Setup) -> Vec<Tape>,
+    ) -> Self {
+        Self { values, gradients }
+    }
+}
+
+/// Declares the modules, the registry, and a macro that hands all ids to another one, for tests named after variants. The
+/// first token is a dollar sign for that macro.
+macro_rules! variants {
+    ($dollar:tt $($id:ident)*) => {
+        $(mod $id;)*
+
+        /// Every variant, in the survey's order.
+        pub static ALL: &[&Variant] = &[$(&$id::VARIANT),*];
+
+        /// Calls a macro with the ids of all variants.
+        #[macro_export]
+        macro_rules! for_each_variant {
+            ($dollar callback:ident) => { $dollar callback! { $($id)* } };
+        }
+    };
+}
+
+variants! { $ full_naive full sliding_window linformer linear }
 
 /// The variant with this id.
 pub fn find(id: &str) -> Option<&'static Variant> {

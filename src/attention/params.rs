@@ -116,3 +116,76 @@ impl Param {
         Ok(value)
     }
 }
+
+impl Params {
+    /// Values from a JSON object; every key must be one of `params`, every value one that it takes.
+    ///
+    /// # Errors
+    /// The first key or value that is not taken, and what is.
+    pub fn from_json(
+        object: &serde_json::Map<String, serde_json::Value>,
+        params: &[Param],
+    ) -> Result<Self, ParamError> {
+        let mut values = BTreeMap::new();
+        for (name, json) in object {
+            let Some(param) = params.iter().find(|p| p.name == name) else {
+                let takes = match params {
+                    [] => "no parameters".to_owned(),
+                    _ => params.iter().map(|p| p.name).collect::<Vec<_>>().join(", "),
+                };
+                return Err(ParamError { name: name.clone(), got: "this name".into(), takes });
+            };
+            let value = match json {
+                serde_json::Value::Bool(b) => Some(Value::Bool(*b)),
+                serde_json::Value::Number(x) => x.as_u64().and_then(|x| u32::try_from(x).ok()).map(Value::Int),
+                serde_json::Value::String(text) => Some(Value::Choice(text.clone())),
+                _ => None,
+            };
+            let value = value.ok_or_else(|| ParamError::new(param, json))?;
+            param.accept(&value)?;
+            values.insert(name.clone(), value);
+        }
+        Ok(Self(values))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WINDOW: Param =
+        Param { name: "window", kind: ParamKind::Int { min: 1, max: 100, default: |n| n as u32 / 8 }, meaning: "" };
+    const MAP: Param =
+        Param { name: "map", kind: ParamKind::Choice { options: &["a", "b"], default: "a" }, meaning: "" };
+
+    fn read(text: &str) -> Result<Params, ParamError> {
+        Params::from_json(serde_json::from_str::<serde_json::Value>(text).unwrap().as_object().unwrap(), &[WINDOW, MAP])
+    }
+
+    #[test]
+    fn defaults_stay_in_range() {
+        assert_eq!(WINDOW.default(80), Value::Int(10));
+        assert_eq!(WINDOW.default(1), Value::Int(1));
+        assert_eq!(WINDOW.default(1 << 20), Value::Int(100));
+    }
+
+    #[test]
+    fn json_is_checked_and_errors_say_what_is_taken() {
+        let good = read(r#"{"window": 7, "map": "b"}"#).unwrap();
+        assert_eq!(good.0["window"], Value::Int(7));
+        assert_eq!(good.0["map"], Value::Choice("b".into()));
+        for (text, name, takes) in [
+            (r#"{"windows": 7}"#, "windows", "window, map"),
+            (r#"{"window": 0}"#, "window", "an integer from 1 to 100"),
+            (r#"{"window": -3}"#, "window", "an integer from 1 to 100"),
+            (r#"{"window": 1e300}"#, "window", "an integer from 1 to 100"),
+            (r#"{"window": 2.5}"#, "window", "an integer from 1 to 100"),
+            (r#"{"window": [1]}"#, "window", "an integer from 1 to 100"),
+            (r#"{"map": "c"}"#, "map", "one of a, b"),
+            (r#"{"map": true}"#, "map", "one of a, b"),
+        ] {
+            let error = read(text).unwrap_err();
+            assert_eq!((error.name.as_str(), error.takes.as_str()), (name, takes), "{error}");
+        }
+    }
+}

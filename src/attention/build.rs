@@ -1,0 +1,90 @@
+//! From a variant and a setup to a whole graph with named inputs and outputs.
+
+use super::{Effective, Inputs, Setup, Variant};
+use crate::gpu::Category;
+use crate::graph::{Data, Dtype, Graph, TensorType, grad};
+use std::collections::BTreeMap;
+
+/// What a graph should compute besides `out`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Request {
+    /// Gradients: reads `g` of the output's shape; gives `dq`, `dk`, `dv` and `d<name>` for each differentiable extra tensor.
+    pub grad: bool,
+    /// Factors of the effective matrix: gives `effective_left`, `effective_right` and, where there is one, `effective_row`.
+    pub effective: bool,
+    /// Reads `key_padding`, u32 `[B, M]`, 1 = real.
+    pub key_padding: bool,
+}
+
+impl Variant {
+    /// The graph of one call, with inputs `q`, `k`, `v` and each extra tensor under its name, output `out` `[B, H, N, D]`, and
+    /// what `request` adds; the effective matrix where it was asked for.
+    ///
+    /// # Panics
+    /// Where [`Variant::refusal`] says no: ask it first.
+    pub fn build(&self, s: &Setup, request: Request) -> (Graph, Option<Effective>) {
+        let mut g = Graph::new();
+        let queries = TensorType::f32(&[s.batch, s.heads, s.length, s.dim]);
+        let keys = TensorType::f32(&[s.batch, s.heads, s.keys, s.dim]);
+        let extras = (self.extras)(s);
+        let x = Inputs {
+            q: g.input("q", queries.clone(), Category::Activations),
+            k: g.input("k", keys.clone(), Category::Activations),
+            v: g.input("v", keys, Category::Activations),
+            key_padding: request
+                .key_padding
+                .then(|| g.input("key_padding", TensorType::u32(&[s.batch, s.keys]), Category::Activations)),
+            extras: extras
+                .iter()
+                .map(|e| (e.name, g.input(e.name, TensorType::f32(&e.shape), Category::Parameters)))
+                .collect(),
+        };
+        let out = (self.graph)(&mut g, &x, s);
+        g.output("out", out);
+        if request.grad {
+            let seed = g.input("g", queries, Category::Activations);
+            let mut wanted = vec![("dq".to_owned(), x.q), ("dk".to_owned(), x.k), ("dv".to_owned(), x.v)];
+            let differentiable = extras.iter().filter(|e| e.differentiable);
+            wanted.extend(differentiable.map(|e| (format!("d{}", e.name), x.extras[e.name])));
+            let nodes: Vec<_> = wanted.iter().map(|(_, node)| *node).collect();
+            let gradients = g.category(Category::Gradients, |g| grad::gradients(g, &[(out, seed)], &nodes));
+            for ((name, node), gradient) in wanted.iter().zip(gradients) {
+                let shape = g.shape(*node).to_vec();
+                let gradient =
+                    gradient.unwrap_or_else(|| g.constant(&shape, Data::Real(vec![0.0; shape.iter().product()])));
+                g.output(name, gradient);
+            }
+        }
+        let effective = request.effective.then(|| {
+            let effective = g.stage("effective", |g| (self.effective)(g, &x, s));
+            g.output("effective_left", effective.left);
+            g.output("effective_right", effective.right);
+            if let Some(row) = effective.row {
+                g.output("effective_row", row);
+            }
+            effective
+        });
+        (g, effective)
+    }
+
+    /// Extra tensors of this setup, drawn from its seed.
+    pub fn drawn(&self, s: &Setup) -> BTreeMap<&'static str, Vec<f32>> {
+        (self.extras)(s).iter().map(|e| (e.name, e.draw(s.seed))).collect()
+    }
+
+    /// Types of the tensors that [`Variant::build`]'s graph reads, by name.
+    pub fn input_types(&self, s: &Setup, request: Request) -> BTreeMap<String, TensorType> {
+        let rows = |n: usize| TensorType::f32(&[s.batch, s.heads, n, s.dim]);
+        let mut types = BTreeMap::from([("q".to_owned(), rows(s.length))]);
+        types.extend(["k", "v"].map(|name| (name.to_owned(), rows(s.keys))));
+        if request.grad {
+            types.insert("g".into(), rows(s.length));
+        }
+        if request.key_padding {
+            let ty = TensorType { dtype: Dtype::U32, shape: vec![s.batch, s.keys] };
+            types.insert("key_padding".into(), ty);
+        }
+        types.extend((self.extras)(s).into_iter().map(|e| (e.name.to_owned(), TensorType::f32(&e.shape))));
+        types
+    }
+}

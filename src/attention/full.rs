@@ -1,0 +1,76 @@
+//! Full attention by online softmax: the same function as [`super::full_naive`] without any N×M buffer.
+//!
+//! Key blocks stream past each query block, which keeps a running maximum `m`, a running sum `l` and a running output; a new
+//! block rescales them: `m' = max(m, max s)`, `l' = e^(m - m') l + sum e^(s - m')`, and likewise for the output.
+//!
+//! Dao et al., 2022, "FlashAttention", arXiv:2205.14135, algorithm 1; the rescaling is due to Milakov and Gimelshein, 2018.
+//! Time O(N² D), memory O(N). Differs from the paper: the backward pass walks the blocks twice, once for dk and dv and once
+//! for dq, because there are no float atomics to add into dq with.
+
+use super::{Causal, Effective, EffectiveKind, Family, Inputs, Paper, Reference, Setup, Variant, full_naive};
+use crate::graph::ops::block_attention::BlockAttentionOptions;
+use crate::graph::{Graph, Node};
+use crate::pattern::{BlockList, Rule};
+use std::rc::Rc;
+
+pub static VARIANT: Variant = Variant {
+    id: "full",
+    name: "Full attention, fused",
+    family: Family::Full,
+    paper: Paper {
+        title: "FlashAttention: Fast and Memory-Efficient Exact Attention with IO-Awareness",
+        authors: "Dao et al.",
+        year: 2022,
+        arxiv: "2205.14135",
+    },
+    summary: "Every token looks at every token, with exactly the result of naive full attention, but the N×N matrix is never \
+              stored: keys and values stream past in blocks while each query keeps a running softmax. Memory grows only with \
+              the length of the text; time still grows with its square. Use it whenever full attention is wanted. It is the \
+              yardstick for the methods that leave something out.",
+    complexity: "O(N^2 D) time, O(N) memory",
+    exponent: 2.0,
+    exact: true,
+    causal: Causal::Both,
+    params: &[],
+    extras: |_| vec![],
+    check: |_| Ok(()),
+    largest: |_| 0,
+    graph: |g, x, s| softmax_graph(g, x, s, rule(s)),
+    effective: |g, x, s| softmax_effective(g, x, s, rule(s)),
+    rule: |s| Some(rule(s)),
+    blocks: |s| Some(blocks(s, &rule(s))),
+    reference: Reference::new(full_naive::naive, full_naive::naive),
+};
+
+pub(super) fn rule(s: &Setup) -> Rule {
+    Rule::All { causal: s.causal }
+}
+
+/// Rows of a block of the list, both of queries and of keys.
+const BLOCK: usize = 64;
+
+pub(super) fn blocks(s: &Setup, rule: &Rule) -> BlockList {
+    BlockList::new(rule, s.length, s.keys, BLOCK, BLOCK)
+}
+
+/// Fused attention over the pairs of `rule`: o `[B, H, N, D]` and the log-sum-exp `[B, H, N]`.
+fn attention(g: &mut Graph, x: &Inputs<Node>, s: &Setup, rule: Rule) -> (Node, Node) {
+    let options = BlockAttentionOptions {
+        padding: x.key_padding,
+        ..BlockAttentionOptions::new(Rc::new(blocks(s, &rule)), rule)
+    };
+    g.block_attention(x.q, x.k, x.v, &options)
+}
+
+/// The graph of every variant that is full attention restricted to a rule.
+pub(super) fn softmax_graph(g: &mut Graph, x: &Inputs<Node>, s: &Setup, rule: Rule) -> Node {
+    let (out, _) = g.stage("attend", |g| attention(g, x, s, rule));
+    x.without_padded_queries(g, out, s)
+}
+
+/// Their effective matrix: `exp(q·k / √D - lse)` inside the rule.
+pub(super) fn softmax_effective(g: &mut Graph, x: &Inputs<Node>, s: &Setup, rule: Rule) -> Effective {
+    let (_, lse) = attention(g, x, s, rule.clone());
+    let left = g.scale(x.q, s.scale().into());
+    Effective { left, right: x.k, row: Some(lse), kind: EffectiveKind::Softmax, rule }
+}

@@ -1,0 +1,183 @@
+//! One call of a variant with seeded random inputs, and the ways to compute it.
+
+use crate::close::Random;
+use attention_lab::attention::{self, Causal, EffectiveFactors, Inputs, Params, Request, Setup, Variant};
+use attention_lab::graph::{Data, Dtype, Float, Graph, Real, cpu};
+use attention_lab::reference::{self, Tape};
+use std::collections::BTreeMap;
+
+pub type Values<R> = BTreeMap<String, Data<R>>;
+
+/// A variant, a setup, and values of every input (rounded to f32, so that all precisions start from the same numbers).
+#[derive(Clone)]
+pub struct Case {
+    pub variant: &'static Variant,
+    pub setup: Setup,
+    pub request: Request,
+    pub values: Values<f64>,
+}
+
+/// Parameters that are worth a run of their own, small enough for short sequences; the first are usual ones.
+pub fn configurations(id: &str) -> &'static [&'static str] {
+    match id {
+        "sliding_window" => &[
+            r#"{"window": 16}"#,
+            r#"{"window": 5, "dilation": 3}"#,
+            r#"{"window": 1}"#,
+            r#"{"window": 8, "global_tokens": 2, "dilation": 2}"#,
+        ],
+        "linformer" => &[r#"{"k": 16}"#, r#"{"k": 9, "sharing": "key_value"}"#, r#"{"k": 5, "sharing": "none"}"#],
+        "linear" => &["{}", r#"{"feature_map": "relu"}"#],
+        _ => &["{}"],
+    }
+}
+
+pub fn variant(id: &str) -> &'static Variant {
+    attention::find(id).expect("ids come from the registry")
+}
+
+/// The settings of `causal` that a variant takes.
+pub fn causalities(variant: &Variant) -> Vec<bool> {
+    match variant.causal {
+        Causal::Both if variant.id == "linear" => vec![false],
+        Causal::Both => vec![false, true],
+        Causal::Never(_) => vec![false],
+        Causal::Always => vec![true],
+    }
+}
+
+pub fn params(variant: &Variant, json: &str) -> Params {
+    let object = serde_json::from_str::<serde_json::Value>(json).expect("JSON");
+    Params::from_json(object.as_object().expect("an object"), variant.params).expect("parameters of this variant")
+}
+
+/// Shapes of a case; the rest follows.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    pub batch: usize,
+    pub heads: usize,
+    pub n: usize,
+    pub m: usize,
+    pub dim: usize,
+}
+
+impl Shape {
+    /// Self-attention over `n` tokens, two batches, two heads, odd D.
+    pub fn of(n: usize) -> Self {
+        Self { batch: 2, heads: 2, n, m: n, dim: 5 }
+    }
+}
+
+impl Case {
+    pub fn new(id: &str, shape: Shape, causal: bool, json: &str, request: Request) -> Self {
+        let variant = variant(id);
+        let Shape { batch, heads, n, m, dim } = shape;
+        let setup = Setup { batch, heads, length: n, keys: m, dim, causal, params: params(variant, json), seed: 11 };
+        assert_eq!(variant.refusal(&setup, u64::MAX), None);
+        let mut random = Random(0x5eed ^ (n as u64) << 20 ^ (m as u64) << 8 ^ u64::from(causal));
+        println!("{id} {shape:?} causal {causal} {json} {request:?}, seed {:#x}", random.0);
+        let mut values = Values::new();
+        for (name, ty) in variant.input_types(&setup, request) {
+            let data = match ty.dtype {
+                // Padding lies at the end, as it does in practice, and here and there, as it may.
+                Dtype::U32 => {
+                    Data::Index((0..ty.len()).map(|i| (i % m * 4 < m * 3 && random.below(8) > 0).into()).collect())
+                }
+                _ => Data::Real((0..ty.len()).map(|_| random.normal()).collect()),
+            };
+            values.insert(name, data);
+        }
+        Self { variant, setup, request, values }
+    }
+
+    pub fn label(&self) -> String {
+        let s = &self.setup;
+        format!("{} N {} M {} causal {} {:?}", self.variant.id, s.length, s.keys, s.causal, s.params.0)
+    }
+
+    pub fn graph(&self) -> Graph {
+        self.variant.build(&self.setup, self.request).0
+    }
+
+    pub fn real(&self, name: &str) -> &[f64] {
+        self.values[name].real()
+    }
+
+    /// Replaces the values of an input.
+    pub fn set(&mut self, name: &str, data: Vec<f64>) {
+        let rounded = data.into_iter().map(|x| f64::from(x as f32)).collect();
+        assert_eq!(
+            self.values.insert(name.into(), Data::Real(rounded)).expect("an input").len(),
+            self.values[name].len()
+        );
+    }
+
+    pub fn values_in<R: Float>(&self) -> Values<R> {
+        let convert = |data: &Data<f64>| match data {
+            Data::Real(x) => Data::Real(x.iter().map(|&x| R::from_f64(x)).collect()),
+            Data::Index(x) => Data::Index(x.clone()),
+        };
+        self.values.iter().map(|(name, data)| (name.clone(), convert(data))).collect()
+    }
+
+    /// Every output on the CPU interpreter.
+    pub fn on_cpu<R: Float>(&self) -> BTreeMap<String, Vec<f64>> {
+        let outputs = cpu::run(&self.graph(), &self.values_in::<R>(), &|| false).expect("inputs fit the graph");
+        outputs.into_iter().map(|(name, y)| (name, y.real().iter().map(|y| y.to_f64()).collect())).collect()
+    }
+
+    /// Inputs of the naive definition, in a scalar made from `values`.
+    fn inputs<R: Real>(&self, mut values: impl FnMut(&str) -> Vec<R>) -> Inputs<Vec<R>> {
+        let key_padding = self
+            .request
+            .key_padding
+            .then(|| self.values["key_padding"].index().iter().map(|&x| R::from_f64(x.into())).collect());
+        let extras = (self.variant.extras)(&self.setup);
+        Inputs {
+            q: values("q"),
+            k: values("k"),
+            v: values("v"),
+            key_padding,
+            extras: extras.iter().map(|e| (e.name, values(e.name))).collect(),
+        }
+    }
+
+    /// The naive definition's output.
+    pub fn naive(&self) -> Vec<f64> {
+        (self.variant.reference.values)(&self.inputs(|name| self.real(name).to_vec()), &self.setup)
+    }
+
+    /// The naive definition's gradients, by the names of the graph's outputs.
+    pub fn naive_gradients(&self) -> BTreeMap<String, Vec<f64>> {
+        let mut names = vec!["q", "k", "v"];
+        let extras = (self.variant.extras)(&self.setup);
+        names.extend(extras.iter().map(|e| e.name));
+        let values: Vec<&[f64]> = names.iter().map(|name| self.real(name)).collect();
+        let gradients = reference::gradients(&values, self.real("g"), |variables| {
+            let find = |name: &str| variables[names.iter().position(|n| *n == name).expect("an input")].clone();
+            (self.variant.reference.gradients)(&self.inputs::<Tape>(find), &self.setup)
+        });
+        let wanted = names
+            .iter()
+            .zip(gradients)
+            .filter(|(name, _)| extras.iter().find(|e| e.name == **name).is_none_or(|e| e.differentiable));
+        wanted.map(|(name, gradient)| (format!("d{name}"), gradient)).collect()
+    }
+
+    /// The effective matrix `[B, H, N, M]`, from factors computed in f32.
+    pub fn effective(&self) -> Vec<f64> {
+        let case = Self { request: Request { grad: false, effective: true, ..self.request }, ..self.clone() };
+        let (graph, effective) = case.variant.build(&case.setup, case.request);
+        let effective = effective.expect("it was asked for");
+        let outputs = cpu::run(&graph, &case.values_in::<f32>(), &|| false).expect("inputs fit the graph");
+        let factors = EffectiveFactors {
+            left: outputs["effective_left"].real(),
+            right: outputs["effective_right"].real(),
+            row: outputs.get("effective_row").map(|row| row.real()),
+            kind: effective.kind,
+            rule: &effective.rule,
+        };
+        let padding = self.values.get("key_padding").map(|padding| padding.index());
+        factors.dense(&self.setup, padding).into_iter().map(f64::from).collect()
+    }
+}

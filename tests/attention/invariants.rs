@@ -1,0 +1,192 @@
+//! What must hold of every variant, whatever it computes.
+
+use crate::case::{Case, Shape, causalities, configurations, variant};
+use crate::close::{Random, assert_close};
+use crate::device;
+use attention_lab::attention::Request;
+use attention_lab::graph::Data;
+
+/// Values taken from columns of the identity give columns of the matrix that mixes them: all of it, in ⌈M / D⌉ runs. It must be
+/// the matrix that the plates show, and its rows must sum to what ones as values give.
+pub fn effective_matrix(id: &str) {
+    for causal in causalities(variant(id)) {
+        for json in configurations(id) {
+            for (n, key_padding) in [(1, false), (19, false), (65, false), (33, true)] {
+                let request = Request { key_padding, ..Request::default() };
+                let mut case = Case::new(id, Shape::of(n), causal, json, request);
+                let (rows, dim) = (case.setup.instances() * n, case.setup.dim);
+                let shown = case.effective();
+                let mut probed = vec![0.0; shown.len()];
+                for first in (0..n).step_by(dim) {
+                    let is_one = |i: usize| i / dim % n == first + i % dim;
+                    case.set("v", (0..rows * dim).map(|i| f64::from(u8::from(is_one(i)))).collect());
+                    let out = &case.on_cpu::<f64>()["out"];
+                    for row in 0..rows {
+                        for d in 0..dim.min(n - first) {
+                            probed[row * n + first + d] = out[row * dim + d];
+                        }
+                    }
+                }
+                assert_close(&format!("{} effective matrix", case.label()), &probed, &shown, 1e-5);
+
+                case.set("v", vec![1.0; rows * dim]);
+                let sums: Vec<f64> = case.naive().chunks(dim).map(|row| row[0]).collect();
+                let shown_sums: Vec<f64> = shown.chunks(n).map(|row| row.iter().sum()).collect();
+                assert_close(&format!("{} row sums", case.label()), &sums, &shown_sums, 1e-5);
+                if id != "linformer" {
+                    assert_sums_are_one_or_zero(&case, &shown_sums);
+                }
+            }
+        }
+    }
+}
+
+/// 1 for a row with something to attend to, 0 for one without. ReLU features may be orthogonal, and ε weighs little but
+/// something.
+fn assert_sums_are_one_or_zero(case: &Case, sums: &[f64]) {
+    let one = |sum: f64| (sum - 1.0).abs() < 1e-4;
+    let may_be_less = case.variant.id == "linear";
+    for (row, &sum) in sums.iter().enumerate() {
+        let fine = one(sum) || sum == 0.0 || (may_be_less && (0.0..1.0).contains(&sum));
+        assert!(fine, "{} row {row} sums to {sum}", case.label());
+        if !case.request.key_padding && !may_be_less {
+            assert!(one(sum), "{} row {row} sums to {sum}", case.label());
+        }
+    }
+}
+
+/// Changing keys and values of token j must leave bit for bit what has no weight on it; changing everything from token t on
+/// must leave causal outputs before t.
+pub fn reads_only_what_it_may(id: &str) {
+    let mut random = Random(99);
+    for causal in causalities(variant(id)) {
+        for json in configurations(id) {
+            let case = Case::new(id, Shape::of(70), causal, json, Request::default());
+            let before = &case.on_cpu::<f32>()["out"];
+            let Some(rule) = (case.variant.rule)(&case.setup) else {
+                if causal {
+                    no_leak_from(&case, before, 31, &mut random);
+                }
+                continue;
+            };
+            let changed = disturb(&case, &["k", "v"], 40..41, &mut random);
+            let after = &changed.on_cpu::<f32>()["out"];
+            let unequal = |i: usize| rows_differ(&case, before, after, i);
+            for i in 0..70 {
+                assert_eq!(unequal(i), rule.may(i, 40, 70, 70), "{} output {i} and token 40", case.label());
+            }
+            if causal {
+                no_leak_from(&case, before, 31, &mut random);
+            }
+        }
+    }
+}
+
+fn no_leak_from(case: &Case, before: &[f64], first: usize, random: &mut Random) {
+    let changed = disturb(case, &["q", "k", "v"], first..case.setup.length, random);
+    let after = &changed.on_cpu::<f32>()["out"];
+    for i in 0..case.setup.length {
+        assert_eq!(rows_differ(case, before, after, i), i >= first, "{} output {i}, future {first}", case.label());
+    }
+}
+
+/// Whether any head's output of token `i` differs by a bit.
+fn rows_differ(case: &Case, a: &[f64], b: &[f64], i: usize) -> bool {
+    let (n, dim) = (case.setup.length, case.setup.dim);
+    (0..case.setup.instances()).any(|head| {
+        let row = (head * n + i) * dim..(head * n + i + 1) * dim;
+        a[row.clone()] != b[row]
+    })
+}
+
+/// New values for some tokens of some inputs.
+fn disturb(case: &Case, names: &[&str], tokens: std::ops::Range<usize>, random: &mut Random) -> Case {
+    let mut changed = case.clone();
+    let (n, dim) = (case.setup.length, case.setup.dim);
+    for name in names {
+        let mut values = case.real(name).to_vec();
+        for (i, value) in values.iter_mut().enumerate().filter(|(i, _)| tokens.contains(&(i / dim % n))) {
+            *value = 3.0 * random.normal() + 0.01 * i as f64;
+        }
+        changed.set(name, values);
+    }
+    changed
+}
+
+/// Appending padded tokens of any content leaves the real outputs as they were.
+pub fn padded_tokens_change_nothing(id: &str) {
+    let (short, long) = (37, 70);
+    for causal in causalities(variant(id)) {
+        for json in configurations(id) {
+            let case = Case::new(id, Shape::of(short), causal, json, Request::default());
+            let padded = Request { key_padding: true, ..Request::default() };
+            let mut longer = Case::new(id, Shape::of(long), causal, json, padded);
+            longer
+                .values
+                .insert("key_padding".into(), Data::Index((0..2 * long).map(|i| (i % long < short).into()).collect()));
+            let dim = case.setup.dim;
+            for name in ["q", "k", "v"] {
+                let mut values = longer.real(name).to_vec();
+                for (head, rows) in case.real(name).chunks(short * dim).enumerate() {
+                    values[head * long * dim..][..short * dim].copy_from_slice(rows);
+                }
+                longer.set(name, values);
+            }
+            // Projections along the sequence keep the columns of the real tokens.
+            for extra in (case.variant.extras)(&case.setup) {
+                let mut values = longer.real(extra.name).to_vec();
+                for (row, columns) in case.real(extra.name).chunks(short).enumerate() {
+                    values[row * long..][..short].copy_from_slice(columns);
+                }
+                longer.set(extra.name, values);
+            }
+            let want = &case.on_cpu::<f32>()["out"];
+            let all = &longer.on_cpu::<f32>()["out"];
+            let got: Vec<f64> = all.chunks(long * dim).flat_map(|head| head[..short * dim].to_vec()).collect();
+            assert_close(&format!("{} padded", case.label()), want, &got, 2e-6);
+            let rest: Vec<f64> = all.chunks(long * dim).flat_map(|head| head[short * dim..].to_vec()).collect();
+            assert!(rest.iter().all(|&x| x == 0.0), "{}: rows of padded queries are zero", case.label());
+        }
+    }
+}
+
+/// Each head of each batch entry alone gives what it gives among others.
+pub fn batches_and_heads_are_independent(id: &str) {
+    for causal in causalities(variant(id)) {
+        for json in configurations(id) {
+            let case = Case::new(id, Shape::of(41), causal, json, Request::default());
+            let all = &case.on_cpu::<f32>()["out"];
+            let size = 41 * case.setup.dim;
+            for head in 0..4 {
+                let mut alone =
+                    Case::new(id, Shape { batch: 1, heads: 1, ..Shape::of(41) }, causal, json, Request::default());
+                for name in ["q", "k", "v"] {
+                    alone.set(name, case.real(name)[head * size..][..size].to_vec());
+                }
+                for extra in (alone.variant.extras)(&alone.setup) {
+                    let values = case.real(extra.name);
+                    // One for each head, or one for all.
+                    let first = if values.len() > extra.len() { head % 2 * extra.len() } else { 0 };
+                    alone.set(extra.name, values[first..][..extra.len()].to_vec());
+                }
+                let got = &alone.on_cpu::<f32>()["out"];
+                assert_close(&format!("{} head {head} alone", case.label()), &all[head * size..][..size], got, 2e-6);
+            }
+        }
+    }
+}
+
+/// The same inputs give the same bits.
+pub fn repeats_bit_for_bit(id: &str) {
+    let request = Request { grad: true, effective: true, key_padding: true };
+    for causal in causalities(variant(id)) {
+        let case = Case::new(id, Shape::of(66), causal, configurations(id)[0], request);
+        assert_eq!(case.on_cpu::<f32>(), case.on_cpu::<f32>(), "{}", case.label());
+        if let Some(gpu) = device::gpu() {
+            let run = || device::run(&gpu, &case.graph(), &case.values_in::<f32>());
+            assert_eq!(run(), run(), "{}", case.label());
+        }
+        let (a, b) = (case.variant.drawn(&case.setup), case.variant.drawn(&case.setup));
+        assert_eq!(a, b, "drawn tensors depend on the seed alone");
+    }
+}

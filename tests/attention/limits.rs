@@ -1,0 +1,127 @@
+//! Cases in which a method must become another one.
+
+use crate::case::{Case, Shape};
+use crate::close::assert_close;
+use attention_lab::attention::Request;
+
+const TIGHT: f64 = 2e-6;
+
+fn case(id: &str, n: usize, causal: bool, json: &str) -> Case {
+    Case::new(id, Shape::of(n), causal, json, Request::default())
+}
+
+fn out(case: &Case) -> Vec<f64> {
+    case.on_cpu::<f32>().remove("out").expect("every graph has it")
+}
+
+/// The same q, k, v through another variant.
+fn assert_equals_full(case: &Case, label: &str) {
+    let mut full = Case::new("full", Shape::of(case.setup.length), case.setup.causal, "{}", Request::default());
+    for name in ["q", "k", "v"] {
+        full.set(name, case.real(name).to_vec());
+    }
+    assert_close(label, &out(&full), &out(case), TIGHT);
+}
+
+#[test]
+fn naive_and_fused_full_attention_are_one() {
+    for causal in [false, true] {
+        for n in [1, 64, 130] {
+            assert_equals_full(&case("full_naive", n, causal, "{}"), "full_naive");
+        }
+    }
+}
+
+#[test]
+fn a_window_over_everything_is_full_attention() {
+    for causal in [false, true] {
+        assert_equals_full(&case("sliding_window", 90, causal, r#"{"window": 180}"#), "window 2N");
+        assert_equals_full(&case("sliding_window", 90, causal, r#"{"window": 1, "global_tokens": 90}"#), "all global");
+    }
+}
+
+#[test]
+fn a_window_of_one_returns_the_values() {
+    for causal in [false, true] {
+        let case = case("sliding_window", 77, causal, r#"{"window": 1}"#);
+        assert_close("window 1", case.real("v"), &out(&case), TIGHT);
+    }
+}
+
+#[test]
+fn a_dilated_window_is_a_plain_one_on_each_interleaved_sequence() {
+    let (n, dilation) = (60, 3);
+    let dilated = case("sliding_window", n, false, r#"{"window": 6, "dilation": 3}"#);
+    let mixed = out(&dilated);
+    let dim = dilated.setup.dim;
+    for residue in 0..dilation {
+        let pick = |values: &[f64]| -> Vec<f64> {
+            let rows = values.chunks(dim).enumerate();
+            rows.filter(|(row, _)| row % n % dilation == residue).flat_map(|(_, row)| row.to_vec()).collect()
+        };
+        let mut plain = case("sliding_window", n / dilation, false, r#"{"window": 6}"#);
+        for name in ["q", "k", "v"] {
+            plain.set(name, pick(dilated.real(name)));
+        }
+        assert_close("one residue class", &out(&plain), &pick(&mixed), TIGHT);
+    }
+}
+
+#[test]
+fn linformer_with_identity_projections_is_full_attention() {
+    let n = 48;
+    let mut case = case("linformer", n, false, r#"{"k": 48}"#);
+    let identity: Vec<f64> = (0..n * n).map(|i| f64::from(u8::from(i / n == i % n))).collect();
+    case.set("E", identity.clone());
+    case.set("F", identity.clone());
+    assert_equals_full(&case, "E = F = I");
+    // Any order of the keys is as good.
+    let permuted: Vec<f64> = (0..n * n).map(|i| f64::from(u8::from((i / n * 5 + 3) % n == i % n))).collect();
+    case.set("E", permuted.clone());
+    case.set("F", permuted);
+    assert_equals_full(&case, "E = F = a permutation");
+}
+
+#[test]
+fn linformer_with_block_means_attends_to_pooled_keys() {
+    let (n, k) = (40, 8);
+    let mut case = case("linformer", n, false, r#"{"k": 8, "sharing": "key_value"}"#);
+    let block = n / k;
+    case.set("E", (0..k * n).map(|i| if i % n / block == i / n { 1.0 / block as f64 } else { 0.0 }).collect());
+    let dim = case.setup.dim;
+    let pool = |values: &[f64]| -> Vec<f64> {
+        let mean = |rows: &[f64], d: usize| rows.chunks(dim).map(|row| row[d]).sum::<f64>() / block as f64;
+        values.chunks(block * dim).flat_map(|rows| (0..dim).map(|d| mean(rows, d)).collect::<Vec<_>>()).collect()
+    };
+    let mut pooled = Case::new("full", Shape { m: k, ..Shape::of(n) }, false, "{}", Request::default());
+    pooled.set("q", case.real("q").to_vec());
+    pooled.set("k", pool(case.real("k")));
+    pooled.set("v", pool(case.real("v")));
+    assert_close("block means", &out(&pooled), &out(&case), TIGHT);
+}
+
+#[test]
+fn linear_attention_of_constant_values_returns_them() {
+    for causal in [false] {
+        let mut case = case("linear", 130, causal, "{}");
+        case.set("v", vec![2.0; case.real("v").len()]);
+        let want = vec![2.0; case.real("v").len()];
+        assert_close("constant values", &want, &out(&case), 1e-5);
+    }
+}
+
+#[test]
+fn zero_queries_average_what_they_see() {
+    let mut case = case("full", 50, true, "{}");
+    case.set("q", vec![0.0; case.real("q").len()]);
+    let dim = case.setup.dim;
+    let mut want = Vec::new();
+    for head in case.real("v").chunks(50 * dim) {
+        let mut sum = vec![0.0; dim];
+        for (i, row) in head.chunks(dim).enumerate() {
+            sum.iter_mut().zip(row).for_each(|(sum, x)| *sum += x);
+            want.extend(sum.iter().map(|s| s / (i + 1) as f64));
+        }
+    }
+    assert_close("running mean", &want, &out(&case), 1e-5);
+}

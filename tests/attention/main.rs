@@ -1,0 +1,65 @@
+//! Every variant against its naive definition and against what must hold of it, on the CPU interpreter and on the GPU.
+//!
+//! The checks are written once and named after the variants that they are run for.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod case;
+mod close;
+mod device;
+mod invariants;
+mod limits;
+mod memory;
+mod values;
+
+macro_rules! tests {
+    ($($id:ident)*) => {
+        $(mod $id {
+            const ID: &str = stringify!($id);
+
+            #[test]
+            fn forward_equals_the_definition() {
+                crate::values::forward(ID);
+            }
+            #[test]
+            fn forward_equals_the_definition_at_1000() {
+                crate::values::forward_long(ID);
+            }
+            #[test]
+            fn gradients_equal_the_definition() {
+                crate::values::gradients(ID);
+            }
+            #[test]
+            fn padding_and_other_key_lengths_equal_the_definition() {
+                crate::values::ragged(ID);
+            }
+            #[test]
+            fn effective_matrix_is_what_the_values_are_mixed_with() {
+                crate::invariants::effective_matrix(ID);
+            }
+            #[test]
+            fn reads_only_what_it_may() {
+                crate::invariants::reads_only_what_it_may(ID);
+            }
+            #[test]
+            fn padded_tokens_change_nothing() {
+                crate::invariants::padded_tokens_change_nothing(ID);
+            }
+            #[test]
+            fn batches_and_heads_are_independent() {
+                crate::invariants::batches_and_heads_are_independent(ID);
+            }
+            #[test]
+            fn repeats_bit_for_bit() {
+                crate::invariants::repeats_bit_for_bit(ID);
+            }
+            #[test]
+            fn memory_grows_as_stated() {
+                crate::memory::grows_as_stated(ID);
+            }
+        })*
+    };
+}
+
+attention_lab::for_each_variant!(tests);

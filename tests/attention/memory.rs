@@ -1,0 +1,58 @@
+//! Bytes of plans: linear in N where the method promises it, and refused where they would not fit.
+
+use crate::case::{Shape, causalities, configurations, params, variant};
+use attention_lab::attention::{DEFAULT_TENSOR_BYTES, Request, Setup};
+use attention_lab::graph::{LowerContext, plan};
+
+fn setup(id: &str, shape: Shape, causal: bool) -> Setup {
+    let variant = variant(id);
+    let Shape { batch, heads, n, m, dim } = shape;
+    Setup { batch, heads, length: n, keys: m, dim, causal, params: params(variant, configurations(id)[0]), seed: 1 }
+}
+
+/// Lengths 2k, 4k, 6k: the second difference of the bytes of a plan is zero exactly for every variant but the naive one,
+/// whose matrices make it that of N².
+pub fn grows_as_stated(id: &str) {
+    let step = 2048;
+    for causal in causalities(variant(id)) {
+        for grad in [false, true] {
+            let bytes = |n: usize| {
+                let setup = setup(id, Shape { batch: 1, heads: 2, n, m: n, dim: 16 }, causal);
+                let (graph, _) = variant(id).build(&setup, Request { grad, ..Request::default() });
+                plan::plan(&graph, &LowerContext::default()).peak_bytes() as i64
+            };
+            let second_difference = bytes(3 * step) - 2 * bytes(2 * step) + bytes(step);
+            if id == "full_naive" {
+                // Whole matrices of 2 heads: f32 scores and weights at least, each with a second difference of 2 step².
+                let matrix = 2 * 2 * (step * step) as i64 * 4;
+                assert!(second_difference >= 2 * matrix, "{second_difference}");
+            } else {
+                assert_eq!(second_difference, 0, "{id}, causal {causal}, gradients {grad}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_refused_with_the_nearest_length() {
+    let shape = |n| Shape { batch: 1, heads: 2, n, m: n, dim: 64 };
+    let refusal = variant("full_naive").refusal(&setup("full_naive", shape(16_384), false), DEFAULT_TENSOR_BYTES);
+    assert_eq!(refusal.expect("2 GiB do not fit").nearest.as_deref(), Some("length 4096"));
+    assert_eq!(variant("full_naive").refusal(&setup("full_naive", shape(4096), false), DEFAULT_TENSOR_BYTES), None);
+    for id in ["full", "sliding_window", "linformer", "linear"] {
+        let refusal = variant(id).refusal(&setup(id, shape(16_384), false), DEFAULT_TENSOR_BYTES);
+        assert_eq!(refusal, None, "{id}");
+    }
+}
+
+#[test]
+fn what_a_method_cannot_do_is_refused_with_the_reason() {
+    let refused = |id: &str, shape: Shape, causal: bool| {
+        variant(id).refusal(&setup(id, shape, causal), DEFAULT_TENSOR_BYTES).map(|r| r.reason).unwrap_or_default()
+    };
+    assert!(refused("linformer", Shape::of(64), true).contains("leak"));
+    assert!(refused("full", Shape { m: 30, ..Shape::of(64) }, true).contains("at least as many keys"));
+    assert!(refused("full", Shape { n: 0, ..Shape::of(64) }, false).contains("length is 0"));
+    let huge = usize::MAX / 2;
+    assert!(refused("full", Shape { batch: huge, heads: huge, n: huge, m: huge, dim: huge }, false).contains("MiB"));
+}

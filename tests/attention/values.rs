@@ -1,0 +1,93 @@
+//! Outputs and gradients against the naive definition in f64.
+
+use crate::case::{Case, Shape, causalities, configurations, variant};
+use crate::close::{assert_close_to_scale, rms};
+use crate::device;
+use attention_lab::attention::Request;
+use attention_lab::gpu::Gpu;
+use std::collections::BTreeMap;
+
+const FORWARD: f64 = 1e-5;
+const GRADIENT: f64 = 1e-4;
+/// The interpreter in f64 differs from the definition by the order of its sums, and by factors kept in f32 (1/√D).
+const EXACT: f64 = 1e-7;
+/// A gradient may vanish where its terms do not: over one key, a softmax has none. Errors are then measured against this
+/// share of the largest gradient of the case.
+const VANISHING: f64 = 1e-2;
+
+const LENGTHS: [usize; 8] = [1, 2, 7, 63, 64, 65, 100, 129];
+
+pub fn forward(id: &str) {
+    let gpu = device::gpu();
+    for n in LENGTHS {
+        for causal in causalities(variant(id)) {
+            for json in configurations(id) {
+                check(&Case::new(id, Shape::of(n), causal, json, Request::default()), gpu.as_ref());
+            }
+        }
+    }
+}
+
+pub fn forward_long(id: &str) {
+    let gpu = device::gpu();
+    for causal in causalities(variant(id)) {
+        let shape = Shape { batch: 1, heads: 2, n: 1000, m: 1000, dim: 7 };
+        check(&Case::new(id, shape, causal, configurations(id)[0], Request::default()), gpu.as_ref());
+    }
+}
+
+pub fn gradients(id: &str) {
+    let gpu = device::gpu();
+    let request = Request { grad: true, ..Request::default() };
+    for n in LENGTHS {
+        for causal in causalities(variant(id)) {
+            for json in configurations(id) {
+                let shape = if n < 100 { Shape::of(n) } else { Shape { batch: 1, ..Shape::of(n) } };
+                check(&Case::new(id, shape, causal, json, request), gpu.as_ref());
+            }
+        }
+    }
+}
+
+/// Key padding, more keys than queries, and fewer where no order is kept.
+pub fn ragged(id: &str) {
+    let gpu = device::gpu();
+    let padded = Request { grad: true, key_padding: true, ..Request::default() };
+    for causal in causalities(variant(id)) {
+        for json in configurations(id) {
+            for n in [1, 7, 65] {
+                check(&Case::new(id, Shape::of(n), causal, json, padded), gpu.as_ref());
+            }
+            let longer = Shape { m: 50, ..Shape::of(33) };
+            let shorter = Shape { m: 20, ..Shape::of(33) };
+            for (shape, request) in
+                [(longer, Request { key_padding: false, ..padded }), (longer, padded), (shorter, padded)]
+            {
+                let takes = !causal || (shape.m >= shape.n && id != "linear");
+                if takes {
+                    check(&Case::new(id, shape, causal, json, request), gpu.as_ref());
+                }
+            }
+        }
+    }
+}
+
+/// Every output of a case on every interpreter.
+fn check(case: &Case, gpu: Option<&Gpu>) {
+    let mut want = BTreeMap::from([("out".to_owned(), case.naive())]);
+    if case.request.grad {
+        want.extend(case.naive_gradients());
+    }
+    let floor = VANISHING * want.values().map(|x| rms(x)).fold(0.0, f64::max);
+    let compare = |how: &str, got: &BTreeMap<String, Vec<f64>>, forward: f64, gradient: f64| {
+        for (name, want) in &want {
+            let (tolerance, floor) = if name == "out" { (forward, 0.0) } else { (gradient, floor) };
+            assert_close_to_scale(&format!("{} {name} on {how}", case.label()), want, &got[name], tolerance, floor);
+        }
+    };
+    compare("CPU f64", &case.on_cpu::<f64>(), EXACT, EXACT);
+    compare("CPU f32", &case.on_cpu::<f32>(), FORWARD, GRADIENT);
+    if let Some(gpu) = gpu {
+        compare(&gpu.caps().name, &device::run(gpu, &case.graph(), &case.values_in::<f32>()), FORWARD, GRADIENT);
+    }
+}
