@@ -1,8 +1,10 @@
 //! Entry points of the wasm module: the page, the worker that holds the engine, the embed. One module serves all three,
 //! so that a browser compiles and caches it once.
 
+mod embed;
 mod page;
 mod worker;
 
+pub use embed::embed_main;
 pub use page::page_main;
 pub use worker::worker_main;

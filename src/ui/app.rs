@@ -27,6 +27,7 @@ pub fn mount(root: web_sys::HtmlElement) {
         browser::keep_visibility(lab);
         explore(lab);
         provide_context(super::components::text_input::Tokens::of(lab));
+        provide_context(super::pages::speed::Overlays(RwSignal::new(Vec::new())));
         view! { <Page/> }
     })
     .forget();

@@ -3,6 +3,7 @@
 
 pub mod format;
 pub mod geometry;
+pub mod messages;
 pub mod queue;
 pub mod results;
 pub mod texts;
@@ -13,6 +14,8 @@ pub mod app;
 pub mod browser;
 #[cfg(target_arch = "wasm32")]
 mod components;
+#[cfg(target_arch = "wasm32")]
+pub mod embed;
 #[cfg(target_arch = "wasm32")]
 pub mod link;
 #[cfg(target_arch = "wasm32")]

@@ -105,6 +105,8 @@ pub struct Sweep {
 pub struct Lab {
     pub session: Store<Session>,
     link: StoredValue<Option<Link>, LocalStorage>,
+    /// Canvases that were there before the engine: an embed waits for a click.
+    waiting: StoredValue<Vec<(usize, web_sys::OffscreenCanvas)>, LocalStorage>,
 }
 
 /// The lab of the component that asks.
@@ -115,7 +117,7 @@ pub fn use_lab() -> Lab {
 impl Lab {
     pub fn new(experiment: Experiment, complaints: Vec<Complaint>) -> Self {
         let session = Store::new(Session { experiment, complaints, ..Default::default() });
-        Self { session, link: StoredValue::new_local(None) }
+        Self { session, link: StoredValue::new_local(None), waiting: StoredValue::new_local(Vec::new()) }
     }
 
     /// Starts the worker and asks it to begin.
@@ -123,6 +125,9 @@ impl Lab {
         match Link::start(move |event| self.fold(event)) {
             Ok(link) => {
                 link.send_now(&Command::Start { backend });
+                for (plate, canvas) in self.waiting.try_update_value(std::mem::take).unwrap_or_default() {
+                    link.attach(plate, &canvas);
+                }
                 self.link.set_value(Some(link));
             }
             Err(error) => self.session.phase().set(Phase::Failed(format!("{error:?}"))),
@@ -137,8 +142,12 @@ impl Lab {
         self.link.with_value(|link| link.iter().for_each(|link| link.send_now(&command)));
     }
 
-    pub fn attach(self, plate: usize, canvas: &web_sys::OffscreenCanvas) {
-        self.link.with_value(|link| link.iter().for_each(|link| link.attach(plate, canvas)));
+    /// Hands a plate's canvas to the engine, or keeps it until there is one.
+    pub fn attach(self, plate: usize, canvas: web_sys::OffscreenCanvas) {
+        match self.link.get_value() {
+            Some(link) => link.attach(plate, &canvas),
+            None => self.waiting.update_value(|waiting| waiting.push((plate, canvas))),
+        }
     }
 
     /// Changes the experiment; everything that depends on it follows.

@@ -27,13 +27,18 @@ pub const LOUD: [u8; 3] = [0xff, 0x00, 0xb4];
 const LOG_FLOOR: f32 = 1e-6;
 
 /// What cells outside the pattern look like, in a light and in a dark page.
-fn absent(dark: bool) -> [u8; 3] {
+pub fn absent(dark: bool) -> [u8; 3] {
     if dark { [0x1b, 0x1c, 0x1f] } else { [0xe6, 0xe4, 0xde] }
 }
 
 /// Allowed cells of a mask; full blocks.
-fn ink(dark: bool) -> [u8; 3] {
+pub fn ink(dark: bool) -> [u8; 3] {
     if dark { [0xd8, 0xd5, 0xcc] } else { [0x2b, 0x3a, 0x55] }
+}
+
+/// Blocks that are visited and hold some forbidden cells.
+pub fn partial(dark: bool) -> [u8; 3] {
+    mix(absent(dark), ink(dark), 0.5)
 }
 
 /// A value from 0 to 1 on a scale.

@@ -46,7 +46,7 @@ pub fn Inspector() -> impl IntoView {
 }
 
 #[component]
-fn LengthControl() -> impl IntoView {
+pub fn LengthControl() -> impl IntoView {
     let lab = use_lab();
     let n = lab.of(|e| e.n);
     let set = move |length: usize| lab.edit(|e| e.n = length.clamp(*LENGTHS.start(), *LENGTHS.end()));

@@ -1,5 +1,6 @@
 //! The header: the five places, theme, link.
 
+use crate::attention;
 use crate::lab::experiment::{Theme, View};
 use crate::lab::permalink;
 use crate::ui::browser;
@@ -12,13 +13,29 @@ pub fn Masthead() -> impl IntoView {
     let lab = use_lab();
     let place = lab.of(|experiment| Place::of(experiment.view));
     // The view to return to when the visitor comes back from another place.
-    let last_plate = StoredValue::new(View::default());
+    let last_plate = StoredValue::new((View::default(), Vec::<String>::new()));
     Effect::new(move |_| {
-        let view = lab.session.experiment().with(|e| e.view);
+        let (view, variants) = lab.session.experiment().with(|e| (e.view, e.variants.clone()));
         if Place::of(view) == Place::Attention {
-            last_plate.set_value(view);
+            last_plate.set_value((view, variants));
         }
     });
+    let to_plates = move |_| {
+        lab.edit(|e| {
+            let (view, variants) = last_plate.get_value();
+            e.view = view;
+            if variants.is_empty() { e.variants.truncate(2) } else { e.variants = variants }
+        });
+    };
+    // One contender alone is no race: who comes with one finds all of them chosen.
+    let to_speed = move |_| {
+        lab.edit(|e| {
+            e.view = View::Speed;
+            if e.variants.len() == 1 {
+                e.variants = attention::ALL.iter().map(|variant| variant.id.to_owned()).collect();
+            }
+        });
+    };
     let current = move |of: Place| (place.get() == of).then_some("page");
     view! {
         <header class="masthead">
@@ -26,9 +43,9 @@ pub fn Masthead() -> impl IntoView {
             <nav aria-label=t("nav.label")>
                 <ul>
                     <li><button type="button" aria-current=move || current(Place::Attention)
-                        on:click=move |_| lab.edit(|e| e.view = last_plate.get_value())>{t("nav.attention")}</button></li>
+                        on:click=to_plates>{t("nav.attention")}</button></li>
                     <li><button type="button" id="go-speed" aria-current=move || current(Place::Speed)
-                        on:click=move |_| lab.edit(|e| e.view = View::Speed)>{t("nav.speed")}</button></li>
+                        on:click=to_speed>{t("nav.speed")}</button></li>
                     <Coming name=t("nav.train")/>
                     <Coming name=t("nav.techniques")/>
                     <Coming name=t("nav.guide")/>

@@ -38,7 +38,7 @@ pub fn Plate(index: usize) -> impl IntoView {
 
     canvas.on_load(move |canvas| {
         if let Ok(offscreen) = canvas.transfer_control_to_offscreen() {
-            lab.attach(index, &offscreen);
+            lab.attach(index, offscreen);
         }
     });
     frame.on_load(move |frame| watch_size(frame.into(), pixels, across));

@@ -6,11 +6,19 @@ use crate::ui::browser;
 use crate::ui::format;
 use crate::ui::pages::speed::Overlays;
 use crate::ui::results;
-use crate::ui::state::{SessionStoreFields, use_lab};
+use crate::ui::state::{Lab, SessionStoreFields, use_lab};
 use crate::ui::texts::{fill, t};
 use leptos::prelude::*;
 use wasm_bindgen::JsCast;
 use wasm_bindgen_futures::JsFuture;
+
+/// The sweep as a result file.
+pub fn sweep_file(lab: Lab) -> ResultFile {
+    let sweep = lab.session.sweep().get_untracked();
+    let adapter = lab.session.adapter().get_untracked().unwrap_or_default();
+    let browser_name = window().navigator().user_agent().unwrap_or_default();
+    results::file(&sweep.points, &sweep.experiment.unwrap_or_default(), sweep.backward, &adapter, browser_name)
+}
 
 #[component]
 pub fn Actions() -> impl IntoView {
@@ -18,14 +26,8 @@ pub fn Actions() -> impl IntoView {
     let overlays = expect_context::<Overlays>();
     let problem = RwSignal::new(None::<String>);
     let empty = move || lab.session.sweep().with(|s| s.points.is_empty());
-    let file = move || -> ResultFile {
-        let sweep = lab.session.sweep().get_untracked();
-        let adapter = lab.session.adapter().get_untracked().unwrap_or_default();
-        let browser_name = window().navigator().user_agent().unwrap_or_default();
-        results::file(&sweep.points, &sweep.experiment.unwrap_or_default(), sweep.backward, &adapter, browser_name)
-    };
-    let save_json = move |_| browser::save_text("attention-lab.json", "application/json", &file().to_json());
-    let save_csv = move |_| browser::save_text("attention-lab.csv", "text/csv", &file().to_csv());
+    let save_json = move |_| browser::save_text("attention-lab.json", "application/json", &sweep_file(lab).to_json());
+    let save_csv = move |_| browser::save_text("attention-lab.csv", "text/csv", &sweep_file(lab).to_csv());
     let save_picture = move |kind: &'static str| {
         leptos::task::spawn_local(async move {
             for quantity in ["time", "bytes"] {

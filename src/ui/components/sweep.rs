@@ -5,12 +5,26 @@ use crate::attention;
 use crate::lab::protocol::Command;
 use crate::ui::format;
 use crate::ui::geometry::LENGTHS;
-use crate::ui::state::{Phase, SessionStoreFields, Sweep, use_lab};
+use crate::ui::state::{Lab, Phase, SessionStoreFields, Sweep, use_lab};
 use crate::ui::texts::{fill, t};
 use leptos::prelude::*;
 
 fn doublings() -> Vec<usize> {
     std::iter::successors(Some(*LENGTHS.start()), |n| Some(n * 2)).take_while(|n| n <= LENGTHS.end()).collect()
+}
+
+/// Starts a sweep of the experiment's variants over the doublings from `from` to `to`.
+pub fn begin_sweep(lab: Lab, from: usize, to: usize, backward: bool) {
+    let lengths: Vec<usize> = doublings().into_iter().filter(|n| (from..=to).contains(n)).collect();
+    let experiment = lab.session.experiment().get_untracked();
+    lab.session.sweep().set(Sweep {
+        running: true,
+        backward,
+        experiment: Some(experiment.clone()),
+        total: lengths.len() * experiment.variants.len(),
+        ..Sweep::default()
+    });
+    lab.send_now(Command::Sweep { experiment: Box::new(experiment), lengths, backward });
 }
 
 #[component]
@@ -29,19 +43,7 @@ pub fn SweepSetup() -> impl IntoView {
     let backward = RwSignal::new(false);
     let running = Memo::new(move |_| session.sweep().with(|sweep| sweep.running));
     let ready = Memo::new(move |_| session.phase().with(|phase| *phase == Phase::Ready));
-    let start = move |_| {
-        let lengths: Vec<usize> =
-            doublings().into_iter().filter(|n| (from.get_untracked()..=to.get_untracked()).contains(n)).collect();
-        let experiment = session.experiment().get_untracked();
-        session.sweep().set(Sweep {
-            running: true,
-            backward: backward.get_untracked(),
-            experiment: Some(experiment.clone()),
-            total: lengths.len() * experiment.variants.len(),
-            ..Sweep::default()
-        });
-        lab.send(Command::Sweep { experiment: Box::new(experiment), lengths, backward: backward.get_untracked() });
-    };
+    let start = move |_| begin_sweep(lab, from.get_untracked(), to.get_untracked(), backward.get_untracked());
     let blocked = move || !ready.get() || from.get() > to.get();
     view! {
         <fieldset id="contenders">

@@ -1,5 +1,5 @@
 //! A small picture of a variant. Where it has a rule, the picture is the rule's own mask, row by row; a low-rank or kernel
-//! method has no mask worth drawing, so its factors are drawn in their true proportions.
+//! method has no mask worth drawing, so its two factors are drawn instead.
 
 use crate::attention::{Family, Setup, Variant};
 use crate::pattern::Rule;
@@ -15,7 +15,7 @@ pub fn Thumbnail(variant: &'static Variant) -> impl IntoView {
     let lab = use_lab();
     // Drawn for a short sequence: at the experiment's own length most patterns are thinner than a pixel.
     let setup = lab.of(move |experiment| Setup { length: N, keys: N, ..setup_of(experiment, variant.id) });
-    let drawing = Memo::new(move |_| setup.with(|setup| draw(variant, setup)));
+    let drawing = Memo::new(move |_| setup.with(|setup| mask_of(variant, setup, N)));
     view! {
         <svg class="thumbnail" viewBox=format!("0 0 {N} {N}") aria-hidden="true" data-family=super::gallery::family_key(variant.family)>
             <rect width=N height=N fill="currentColor" fill-opacity="0.08"/>
@@ -24,23 +24,23 @@ pub fn Thumbnail(variant: &'static Variant) -> impl IntoView {
     }
 }
 
-fn draw(variant: &Variant, setup: &Setup) -> String {
+/// The picture of a variant for `n` tokens: its mask, or its factors.
+pub fn mask_of(variant: &Variant, setup: &Setup, n: usize) -> String {
     match (variant.family, (variant.rule)(setup)) {
-        // The shapes of P = left · right, with the rank that the default gives at this size.
-        (Family::LowRank, _) => factors(N / 4),
-        (Family::Kernel, _) => factors(N / 6),
-        (_, rule) => mask(&rule.unwrap_or(Rule::All { causal: setup.causal })),
+        (Family::LowRank, _) => factors(n / 4, n),
+        (Family::Kernel, _) => factors(n / 6, n),
+        (_, rule) => mask(&rule.unwrap_or(Rule::All { causal: setup.causal }), n),
     }
 }
 
 /// One rectangle per run of allowed keys.
-fn mask(rule: &Rule) -> String {
+fn mask(rule: &Rule, n: usize) -> String {
     let mut path = String::new();
-    for i in 0..N {
+    for i in 0..n {
         let mut j = 0;
-        while j < N {
+        while j < n {
             let start = j;
-            while j < N && rule.may(i, j, N, N) {
+            while j < n && rule.may(i, j, n, n) {
                 j += 1;
             }
             if j > start {
@@ -52,9 +52,10 @@ fn mask(rule: &Rule) -> String {
     path
 }
 
-/// A tall factor N×r beside a wide one r×N, drawn so that their product is the N×N square they leave free.
-fn factors(rank: usize) -> String {
-    let long = N - rank - 4;
-    let at = rank + 4;
+/// A tall factor N×r beside a wide one r×N, drawn so that their product is the N×N square they leave free. The rank is a
+/// stand-in that can be seen; the numbers beside the plates say the real one.
+fn factors(rank: usize, n: usize) -> String {
+    let gap = n / 11;
+    let (long, at) = (n - rank - gap, rank + gap);
     format!("M0 {at}h{rank}v{long}h-{rank}z M{at} 0h{long}v{rank}h-{long}z")
 }

@@ -13,7 +13,6 @@ pub struct Overlays(pub RwSignal<Vec<ResultFile>>);
 
 #[component]
 pub fn Speed() -> impl IntoView {
-    provide_context(Overlays(RwSignal::new(Vec::new())));
     view! {
         <div class="speed">
             <div class="setup"><SweepSetup/></div>
