@@ -4,6 +4,7 @@
 //! `plan` turns it into a [`crate::gpu::Program`], `cpu` evaluates it in f32 or f64. An op is declared in one place, by
 //! implementing [`Op`] in a file of its own under `ops/`.
 
+mod chains;
 pub mod cpu;
 pub mod fuse;
 pub mod grad;

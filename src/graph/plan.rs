@@ -2,9 +2,11 @@
 //!
 //! Shapes are known, so lifetimes are known: buffers are shared by values that are never alive together, and the peak is
 //! known before anything runs. Inputs and constants keep a buffer of their own, so that a program can be replayed without
-//! writing them again.
+//! writing them again. Chains of elementwise ops are one dispatch, and write over an operand that nobody reads afterwards.
 
+use super::chains::{Chains, chains};
 use super::cpu::needed;
+use super::fuse::Chain;
 use super::{Data, Dispatch, Graph, Kind, LowerContext, Lowered, Node, Slot, TensorType};
 use crate::gpu::{BufferId, BufferSpec, Category, Program, Step};
 use std::collections::{BTreeMap, HashMap};
@@ -69,17 +71,22 @@ struct Tenant {
     buffer: usize,
 }
 
-/// One op with its dispatches.
+/// One op, or a chain of elementwise ops, with its dispatches.
 struct Item {
     entry: usize,
+    name: String,
+    inputs: Vec<Node>,
     lowered: Lowered,
     scratch: Vec<usize>,
 }
 
-/// Plans every named output of `g`.
+/// Plans every named output of `g`. Chains of elementwise ops are fused unless `choices["fusion"]` is `off`.
 pub fn plan(g: &Graph, context: &LowerContext) -> Plan {
     let needed = needed(g);
     let roots = Roots::new(g);
+    let together = context.choices.get("fusion").is_none_or(|choice| choice != "off");
+    let chains = chains(g, &needed, together);
+    let last_uses = last_uses(g, &needed, &roots, &chains);
     let mut tenants: Vec<Tenant> = Vec::new();
     let mut of: HashMap<Node, usize> = HashMap::new();
     let mut items: Vec<Item> = Vec::new();
@@ -92,9 +99,21 @@ pub fn plan(g: &Graph, context: &LowerContext) -> Plan {
             Kind::Op(op) if op.is_view() => continue,
             Kind::Op(op) => (op.name().to_string(), None),
         };
+        if chains.absorbed.contains(&index) {
+            continue;
+        }
         let is_op = matches!(entry.kind, Kind::Op(_));
+        let fused = chains.fused.get(&index);
+        let taken_over = fused.and_then(|fused| {
+            (0..fused.operands.len()).find(|&k| may_take_over(g, index, &fused.operands, k, &roots, &last_uses))
+        });
         for (port, ty) in entry.types.iter().enumerate() {
-            of.insert(Node { entry: index as u32, port: port as u32 }, tenants.len());
+            let node = Node { entry: index as u32, port: port as u32 };
+            if let (Some(fused), Some(k)) = (fused, taken_over) {
+                of.insert(node, of[&roots.root(fused.operands[k])]);
+                continue;
+            }
+            of.insert(node, tenants.len());
             tenants.push(Tenant {
                 label: if port == 0 { name.clone() } else { format!("{name}.{port}") },
                 category: entry.category,
@@ -107,10 +126,31 @@ pub fn plan(g: &Graph, context: &LowerContext) -> Plan {
             });
         }
         let Kind::Op(op) = &entry.kind else { continue };
-        let inputs: Vec<&TensorType> = entry.inputs.iter().map(|&n| g.ty(n)).collect();
-        let lowered = op.lower(context, &inputs, &entry.types);
-        for &input in &entry.inputs {
+        let (name, inputs, lowered) = match fused {
+            Some(fused) => {
+                let name = fused.name();
+                let operands = fused.operands.iter().map(|&n| g.ty(n).clone()).collect();
+                let slots: Vec<Slot> = (0..fused.operands.len()).map(Slot::In).collect();
+                let chain = Chain {
+                    name: &name,
+                    links: fused.links.clone(),
+                    operands,
+                    output: &entry.types[0],
+                    in_place: taken_over,
+                };
+                let lowered = chain.lower(&slots);
+                (name, fused.operands.clone(), lowered)
+            }
+            None => {
+                let types: Vec<&TensorType> = entry.inputs.iter().map(|&n| g.ty(n)).collect();
+                (name, entry.inputs.clone(), op.lower(context, &types, &entry.types))
+            }
+        };
+        for &input in &inputs {
             tenants[of[&roots.root(input)]].last = now;
+        }
+        for port in 0..entry.types.len() {
+            tenants[of[&Node { entry: index as u32, port: port as u32 }]].last = now;
         }
         let scratch = (lowered.scratch.iter().enumerate())
             .map(|(i, &bytes)| {
@@ -127,7 +167,7 @@ pub fn plan(g: &Graph, context: &LowerContext) -> Plan {
                 tenants.len() - 1
             })
             .collect();
-        items.push(Item { entry: index, lowered, scratch });
+        items.push(Item { entry: index, name, inputs, lowered, scratch });
     }
 
     let end = items.len();
@@ -148,12 +188,11 @@ pub fn plan(g: &Graph, context: &LowerContext) -> Plan {
     let mut timeline = Vec::new();
     for (now, item) in items.iter().enumerate() {
         let entry = &g.entries()[item.entry];
-        let Kind::Op(op) = &entry.kind else { unreachable!("items are ops") };
         let alive = alive(&tenants, now);
         for dispatch in &item.lowered.dispatches {
-            let label = format!("{}.{}", op.name(), dispatch.entry);
+            let label = format!("{}.{}", item.name, dispatch.entry);
             let resolve = |slot: Slot| match slot {
-                Slot::In(i) => buffer_of(entry.inputs[i]),
+                Slot::In(i) => buffer_of(item.inputs[i]),
                 Slot::Out(i) => buffer_of(Node { entry: item.entry as u32, port: i as u32 }),
                 Slot::Scratch(i) => BufferId(tenants[item.scratch[i]].buffer),
             };
@@ -187,6 +226,44 @@ fn step(d: &Dispatch, label: String, stage: usize, resolve: impl Fn(Slot) -> Buf
         stage,
         flops: d.flops,
     }
+}
+
+/// For every node that owns memory, the last entry that reads it; none for named outputs, which are read afterwards.
+fn last_uses(g: &Graph, needed: &[bool], roots: &Roots, chains: &Chains) -> HashMap<Node, usize> {
+    let mut last = HashMap::new();
+    for (index, entry) in g.entries().iter().enumerate().filter(|(i, _)| needed[*i]) {
+        if chains.absorbed.contains(&index) {
+            continue;
+        }
+        let inputs = chains.fused.get(&index).map_or(&entry.inputs, |fused| &fused.operands);
+        for &input in inputs {
+            last.insert(roots.root(input), index);
+        }
+    }
+    for (_, node) in g.outputs() {
+        last.remove(&roots.root(*node));
+    }
+    last
+}
+
+/// Whether the elementwise result of an entry may be written over its k-th operand: that is computed, of the same type,
+/// read by nobody later and by no other operand.
+fn may_take_over(
+    g: &Graph,
+    index: usize,
+    operands: &[Node],
+    k: usize,
+    roots: &Roots,
+    last_uses: &HashMap<Node, usize>,
+) -> bool {
+    let (operand, output) = (operands[k], &g.entries()[index]);
+    let root = roots.root(operand);
+    let owner = g.entry(root);
+    matches!(owner.kind, Kind::Op(_))
+        && *g.ty(operand) == output.types[0]
+        && owner.category == output.category
+        && last_uses.get(&root) == Some(&index)
+        && operands.iter().enumerate().all(|(other, &n)| other == k || roots.root(n) != root)
 }
 
 /// For every node the node that owns its memory: itself, or what it is a view of.
