@@ -5,7 +5,7 @@
 //! - [`gpu`]: device, memory ledger, pipelines, replay of a program, timing. The only module that calls wgpu.
 //! - [`graph`]: tensor ops, reverse-mode gradients, planning, and the CPU interpreter. Knows no attention method.
 //! - [`pattern`]: which (query, key) pairs a method may score, and the block lists made from that rule.
-//! - [`reference`]: naive definitions in plain loops, generic over the scalar; tests and error figures use them.
+//! - [`mod@reference`]: naive definitions in plain loops, generic over the scalar; tests and error figures use them.
 //! - [`attention`]: the variants, one file each, and their registry.
 //! - [`task`]: text and tokens. [`measure`]: timing statistics, fits, crossovers.
 //! - [`lab`]: the experiment (one configuration everywhere), the command/event protocol, the engine.

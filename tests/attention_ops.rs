@@ -84,7 +84,10 @@ impl Case {
         for (name, len) in [("q", n * dim), ("k", m * dim), ("v", m * dim), ("dout", n * dim), ("dlse", n)] {
             inputs.insert(name.into(), Data::Real((0..b * h * len).map(|_| random.normal()).collect()));
         }
-        inputs.insert("padding".into(), Data::Index((0..b * m).map(|_| u32::from(random.next() % 4 != 0)).collect()));
+        inputs.insert(
+            "padding".into(),
+            Data::Index((0..b * m).map(|_| u32::from(!random.next().is_multiple_of(4))).collect()),
+        );
         let planes = self.bias.map_or(0, |(b, h)| b * h);
         inputs.insert("bias".into(), Data::Real((0..planes * n * m).map(|_| random.normal()).collect()));
         inputs

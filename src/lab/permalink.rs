@@ -37,7 +37,7 @@ pub fn parse(query: &str) -> (Experiment, Vec<Complaint>) {
     (experiment, few(complaints))
 }
 
-/// [`write`] with another table of variants.
+/// [`write()`] with another table of variants.
 pub fn write_with(e: &Experiment, lookup: Lookup) -> Link {
     let default = Experiment::default();
     let mut query = String::from("v=1");

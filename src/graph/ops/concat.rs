@@ -39,7 +39,7 @@ impl Op for Concat {
                 && t.shape.len() == first.shape.len()
                 && t.shape.iter().zip(&first.shape).enumerate().all(|(axis, (a, b))| axis == self.axis || a == b)
         };
-        if self.axis >= first.shape.len() || !inputs.iter().all(|t| fits(&t)) {
+        if self.axis >= first.shape.len() || !inputs.iter().all(fits) {
             return Err(ShapeError(format!("{inputs:?} do not fit together along axis {}", self.axis)));
         }
         let mut shape = first.shape.clone();
