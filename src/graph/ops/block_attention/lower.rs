@@ -108,7 +108,7 @@ impl<'a> Call<'a> {
         };
         // Unrolled text grows with the rows, and so does the time to compile it.
         let budget = if family == "tiled" { 1 } else { (512 / self.dim.next_multiple_of(4) / tensors).clamp(1, 8) };
-        let rows = words.next().and_then(|word| word.parse().ok()).unwrap_or(budget);
+        let rows = words.next().and_then(|word| word.parse().ok()).unwrap_or(budget).min(8);
         let lanes = match family {
             "tiled" => 64.min(context.max_invocations.max(1) as usize),
             _ => context.subgroup.unwrap_or(4).clamp(4, 8) as usize,

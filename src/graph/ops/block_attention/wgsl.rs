@@ -528,13 +528,35 @@ impl Text {
         }
     }
 
-    /// Takes disallowed pairs out of the scores.
+    /// Takes disallowed pairs out of the scores. A rule is asked pair by pair in a loop that is not entered where a whole block
+    /// is allowed: software adapters skip loops but no branches, and take very long to compile many inlined copies of it.
     fn mask(&mut self) {
-        line!(self, "            if !whole || j + 4u > stop {{");
-        for r in 0..self.spec.rows {
-            line!(self, "                s{r} = masked(s{r}, i{r}, j, stop);");
+        let rows = self.spec.rows;
+        if self.spec.masking == Masking::Diagonal {
+            line!(self, "            if !whole || j + 4u > stop {{");
+            for r in 0..rows {
+                line!(self, "                s{r} = masked(s{r}, i{r}, j, stop);");
+            }
+            line!(self, "            }}");
+        } else {
+            let (i, j) = if self.queries { ("row + e / 4u", "other_row") } else { ("other_row", "row + e / 4u") };
+            line!(self, "            let asked = select({}u, 0u, whole && j + 4u <= stop);", 4 * rows);
+            line!(self, "            var allowed = select(0u, 0xffffffffu, asked == 0u);");
+            line!(
+                self,
+                "            for (var e = 0u; e < asked; e += 1u) {{\n                let other_row = j + e % 4u;"
+            );
+            line!(self, "                let ok = other_row < stop && may(u.rule, {i}, {j});");
+            line!(self, "                allowed |= select(0u, 1u << e, ok);\n            }}");
+            for r in 0..rows {
+                line!(
+                    self,
+                    "            let ok{r} = (vec4<u32>(allowed >> {}u) & vec4<u32>(1u, 2u, 4u, 8u)) != vec4<u32>();",
+                    4 * r
+                );
+                line!(self, "            s{r} = select(vec4<f32>({LOWEST}), s{r}, ok{r});");
+            }
         }
-        line!(self, "            }}");
         if !self.spec.padding {
             return;
         }
@@ -557,39 +579,23 @@ impl Text {
         }
     }
 
-    /// `masked(scores, owned row, first streamed row, end of the streamed rows)`.
+    /// `masked(scores, owned row, first streamed row, end of the streamed rows)`, where one comparison decides.
     fn mask_function(&mut self) {
+        if self.spec.masking == Masking::Rule {
+            return;
+        }
         line!(self, "fn masked(s: vec4<f32>, i: u32, j: u32, stop: u32) -> vec4<f32> {{");
         line!(self, "    let others = vec4<u32>(j, j + 1u, j + 2u, j + 3u);");
-        match (self.spec.masking, self.queries) {
-            (Masking::Diagonal, true) => {
-                line!(self, "    let seen = u32(max(i32(i) + bitcast<i32>(u.rule.shift) + 1, 0));");
-                line!(self, "    let limit = select(stop, min(stop, seen), u.rule.causal != 0u);");
-                line!(self, "    return select(vec4<f32>({LOWEST}), s, others < vec4<u32>(limit));");
-            }
-            (Masking::Diagonal, false) => {
-                line!(self, "    let seeing = u32(max(i32(i) - bitcast<i32>(u.rule.shift), 0));");
-                line!(self, "    let least = select(0u, seeing, u.rule.causal != 0u);");
-                line!(
-                    self,
-                    "    return select(vec4<f32>({LOWEST}), s, (others < vec4<u32>(stop)) & (others >= vec4<u32>(least)));"
-                );
-            }
-            (Masking::Rule, queries) => {
-                let pairs: Vec<String> = (0..4)
-                    .map(|s| {
-                        if queries {
-                            format!("may(u.rule, i, others[{s}])")
-                        } else {
-                            format!("may(u.rule, others[{s}], i)")
-                        }
-                    })
-                    .collect();
-                line!(self, "    let ok = vec4<bool>({}) & (others < vec4<u32>(stop));", pairs.join(", "));
-                line!(self, "    return select(vec4<f32>({LOWEST}), s, ok);");
-            }
+        if self.queries {
+            line!(self, "    let seen = u32(max(i32(i) + bitcast<i32>(u.rule.shift) + 1, 0));");
+            line!(self, "    let limit = select(stop, min(stop, seen), u.rule.causal != 0u);");
+            line!(self, "    let ok = others < vec4<u32>(limit);");
+        } else {
+            line!(self, "    let seeing = u32(max(i32(i) - bitcast<i32>(u.rule.shift), 0));");
+            line!(self, "    let least = select(0u, seeing, u.rule.causal != 0u);");
+            line!(self, "    let ok = (others < vec4<u32>(stop)) & (others >= vec4<u32>(least));");
         }
-        line!(self, "}}");
+        line!(self, "    return select(vec4<f32>({LOWEST}), s, ok);\n}}");
     }
 }
 
