@@ -12,7 +12,7 @@ use super::setup::product;
 use super::{
     Causal, Effective, EffectiveKind, Family, Inputs, Paper, Param, ParamKind, Reference, Refusal, Setup, Variant,
 };
-use crate::graph::{Graph, Node, Real};
+use crate::graph::{Data, Graph, Node, Real};
 use crate::pattern::Rule;
 use crate::reference::{At, is_real_key, is_real_query};
 
@@ -48,7 +48,7 @@ pub static VARIANT: Variant = Variant {
     params: &[FEATURE_MAP],
     extras: |_| vec![],
     check,
-    largest: |s| product(&[s.batch, s.heads, s.dim, s.dim]),
+    largest,
     graph,
     effective,
     rule: |_| None,
@@ -57,15 +57,18 @@ pub static VARIANT: Variant = Variant {
 };
 
 fn check(s: &Setup) -> Result<(), Refusal> {
-    if s.causal {
-        let reason = "the causal form of linear attention has no kernel yet";
-        return Err(Refusal::new(reason, "causal off".to_owned()));
-    }
     if s.causal && s.keys != s.length {
         let reason = format!("causal linear attention reads one key for each query; there are {} keys", s.keys);
         return Err(Refusal::new(reason, format!("{} keys", s.length)));
     }
     Ok(())
+}
+
+/// The summaries of all chunks, or the one of everything.
+fn largest(s: &Setup) -> u128 {
+    let states = if s.causal { s.length.div_ceil(CHUNK) } else { 1 };
+    let scores = if s.causal { product(&[s.batch, s.heads, s.length.saturating_add(CHUNK), CHUNK]) } else { 0 };
+    product(&[s.batch, s.heads, states, s.dim, s.dim]).max(scores)
 }
 
 /// φ of queries and of keys; padded keys are zero.
@@ -78,29 +81,86 @@ fn features(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> (Node, Node) {
     (q, k)
 }
 
-/// `φ(q_i) z + ε`, `[B, H, N, 1]`, from the sum over all keys.
-fn normaliser(g: &mut Graph, q: Node, k: Node) -> Node {
-    let z = g.sum(k, &[2], true);
-    let sums = g.matmul_nt(q, z, 1.0);
-    g.add_scalar(sums, EPSILON)
+/// `φ(q_i) S` `[B, H, N, D]` and `φ(q_i) z + ε` `[B, H, N, 1]`, with the sums over all keys.
+fn mix(g: &mut Graph, q: Node, k: Node, v: Node) -> (Node, Node) {
+    let (state, z) = g.stage("summarise", |g| (g.matmul_tn(k, v, 1.0), g.sum(k, &[2], true)));
+    g.stage("mix", |g| {
+        let sums = g.matmul_nt(q, z, 1.0);
+        (g.matmul(q, state), g.add_scalar(sums, EPSILON))
+    })
+}
+
+/// Tokens of a chunk of the causal form.
+const CHUNK: usize = 64;
+
+/// The causal form: quadratic inside each chunk, and for what lies in front of it a running sum of the chunks' summaries.
+struct Chunks {
+    heads: usize,
+    length: usize,
+    dim: usize,
+    /// Tokens of a chunk, and how many chunks; the last one is filled up with zeros.
+    size: usize,
+    count: usize,
+    shape: [usize; 4],
+}
+
+impl Chunks {
+    fn new(s: &Setup) -> Self {
+        let size = CHUNK.min(s.length);
+        let shape = [s.batch, s.heads, s.length, s.dim];
+        Self { heads: s.instances(), length: s.length, dim: s.dim, size, count: s.length.div_ceil(size), shape }
+    }
+
+    /// Like the bidirectional [`mix`], with sums over the keys up to each query.
+    fn mix(&self, g: &mut Graph, q: Node, k: Node, v: Node) -> (Node, Node) {
+        let [q, k, v] = [q, k, v].map(|x| self.cut(g, x));
+        let (state, z) = g.stage("summarise", |g| {
+            let (state, z) = (g.matmul_tn(k, v, 1.0), g.sum(k, &[2], true));
+            (g.cumsum(state, 1, false, true), g.cumsum(z, 1, false, true))
+        });
+        let weights = g.stage("score", |g| {
+            let below = (0..self.size * self.size).map(|i| if i % self.size <= i / self.size { 1.0 } else { 0.0 });
+            let below = g.constant(&[self.size, self.size], Data::Real(below.collect()));
+            let products = g.matmul_nt(q, k, 1.0);
+            g.mul(products, below)
+        });
+        g.stage("mix", |g| {
+            let (inside, before) = (g.matmul(weights, v), g.matmul(q, state));
+            let mixed = g.add(inside, before);
+            let (inside, before) = (g.sum(weights, &[3], true), g.matmul_nt(q, z, 1.0));
+            let sums = g.add(inside, before);
+            let sums = g.add_scalar(sums, EPSILON);
+            (self.join(g, mixed), self.join(g, sums))
+        })
+    }
+
+    /// `[B, H, N, D]` to `[B·H, chunks, tokens of a chunk, D]`.
+    fn cut(&self, g: &mut Graph, x: Node) -> Node {
+        let filled = g.pad(x, 2, 0, self.count * self.size - self.length, 0.0);
+        g.reshape(filled, &[self.heads, self.count, self.size, self.dim])
+    }
+
+    /// Back again, with any last axis.
+    fn join(&self, g: &mut Graph, x: Node) -> Node {
+        let last = g.shape(x)[3];
+        let [batch, heads, length, _] = self.shape;
+        let filled = g.reshape(x, &[batch, heads, self.count * self.size, last]);
+        g.slice(filled, 2, 0..length)
+    }
 }
 
 /// q `[B, H, N, D]`, k and v `[B, H, M, D]`; returns `[B, H, N, D]`.
 fn graph(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> Node {
     let (q, k) = g.stage("feature map", |g| features(g, x, s));
-    let state = g.stage("summarise", |g| g.matmul_tn(k, x.v, 1.0));
-    let out = g.stage("mix", |g| {
-        let sums = normaliser(g, q, k);
-        let mixed = g.matmul(q, state);
-        g.div(mixed, sums)
-    });
+    let (mixed, sums) = if s.causal { Chunks::new(s).mix(g, q, k, x.v) } else { mix(g, q, k, x.v) };
+    let out = g.stage("normalise", |g| g.div(mixed, sums));
     x.without_padded_queries(g, out, s)
 }
 
 /// `φ(q)·φ(k)` over the row's sum.
 fn effective(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> Effective {
     let (left, right) = features(g, x, s);
-    let sums = normaliser(g, left, right);
+    let (_, sums) = if s.causal { Chunks::new(s).mix(g, left, right, x.v) } else { mix(g, left, right, x.v) };
     let row = g.reshape(sums, &[s.batch, s.heads, s.length]);
     Effective { left, right, row: Some(row), kind: EffectiveKind::Ratio, rule: Rule::All { causal: s.causal } }
 }

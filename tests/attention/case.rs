@@ -39,7 +39,6 @@ pub fn variant(id: &str) -> &'static Variant {
 /// The settings of `causal` that a variant takes.
 pub fn causalities(variant: &Variant) -> Vec<bool> {
     match variant.causal {
-        Causal::Both if variant.id == "linear" => vec![false],
         Causal::Both => vec![false, true],
         Causal::Never(_) => vec![false],
         Causal::Always => vec![true],

@@ -102,12 +102,26 @@ fn linformer_with_block_means_attends_to_pooled_keys() {
 
 #[test]
 fn linear_attention_of_constant_values_returns_them() {
-    for causal in [false] {
+    for causal in [false, true] {
         let mut case = case("linear", 130, causal, "{}");
         case.set("v", vec![2.0; case.real("v").len()]);
         let want = vec![2.0; case.real("v").len()];
         assert_close("constant values", &want, &out(&case), 1e-5);
     }
+}
+
+#[test]
+fn the_last_row_of_causal_linear_attention_sees_everything() {
+    let causal = case("linear", 130, true, "{}");
+    let mut both = case("linear", 130, false, "{}");
+    for name in ["q", "k", "v"] {
+        both.set(name, causal.real(name).to_vec());
+    }
+    let last = |case: &Case| -> Vec<f64> {
+        let dim = case.setup.dim;
+        out(case).chunks(130 * dim).flat_map(|head| head[129 * dim..].to_vec()).collect()
+    };
+    assert_close("last row", &last(&both), &last(&causal), 1e-5);
 }
 
 #[test]

@@ -52,6 +52,7 @@ fn what_a_method_cannot_do_is_refused_with_the_reason() {
     };
     assert!(refused("linformer", Shape::of(64), true).contains("leak"));
     assert!(refused("full", Shape { m: 30, ..Shape::of(64) }, true).contains("at least as many keys"));
+    assert!(refused("linear", Shape { m: 80, ..Shape::of(64) }, true).contains("one key for each query"));
     assert!(refused("full", Shape { n: 0, ..Shape::of(64) }, false).contains("length is 0"));
     let huge = usize::MAX / 2;
     assert!(refused("full", Shape { batch: huge, heads: huge, n: huge, m: huge, dim: huge }, false).contains("MiB"));
