@@ -8,14 +8,14 @@ export function drawChart(element, chart) {
   const points = chart.series.flatMap((s) => s.points.map((p) => ({ ...p, series: s })));
   const lengths = [...new Set(points.map((p) => p.n))].sort((a, b) => a - b);
   const wide = chart.width > 520;
-  const ends = labelled(chart, points);
+  const ends = labelled(chart);
   const svg = Plot.plot({
     width: chart.width,
     height: Math.round(Math.max(300, chart.width * 0.62)),
     marginLeft: 58,
     marginRight: wide ? 120 : 86,
     marginBottom: 40,
-    style: { background: 'transparent', color: 'var(--ink)', fontFamily: 'var(--sans)', fontSize: '12px', overflow: 'visible' },
+    style: { background: 'transparent', color: 'var(--ink)', fontFamily: 'var(--sans)', fontSize: '0.75rem', overflow: 'visible' },
     x: { type: 'log', base: 2, label: chart.xLabel, ticks: thinned(lengths, chart.width), tickFormat: (n) => d3.format(',')(n) },
     y: { type: 'log', label: chart.yLabel, grid: true, tickFormat: chart.kind === 'bytes' ? bytes : milliseconds, ticks: 5, nice: true },
     marks: [
@@ -29,7 +29,7 @@ export function drawChart(element, chart) {
         stroke: (p) => p.series.colour,
         fill: (p) => (p.series.overlay ? 'var(--paper)' : p.series.colour),
       }),
-      Plot.text(ends, { x: 'n', y: 'y', text: 'name', fill: (p) => p.colour, textAnchor: 'start', dx: 9, dy: 'dy' in (ends[0] ?? {}) ? undefined : 0 }),
+      Plot.text(ends, { x: 'n', y: 'y', text: 'name', fill: (p) => p.colour, textAnchor: 'start', dx: 9, }),
       Plot.tip(points, Plot.pointer({ x: 'n', y: 'y', title: 'tip', fill: 'var(--sheet)', stroke: 'var(--line)', fontSize: 12 })),
     ],
   });

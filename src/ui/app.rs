@@ -25,6 +25,7 @@ pub fn mount(root: web_sys::HtmlElement) {
         browser::keep_address(lab);
         browser::keep_theme(lab);
         browser::keep_visibility(lab);
+        browser::offer_commands(lab);
         explore(lab);
         provide_context(super::components::text_input::Tokens::of(lab));
         provide_context(super::pages::speed::Overlays(RwSignal::new(Vec::new())));

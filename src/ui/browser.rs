@@ -87,3 +87,19 @@ pub fn keep_visibility(lab: Lab) {
     let _ = document().add_event_listener_with_callback("visibilitychange", on_change.as_ref().unchecked_ref());
     on_change.forget();
 }
+
+/// Puts `attentionLab.command(json)` on the window: the engine's protocol by hand, for the console and for tests, which
+/// lose the device on purpose with it.
+pub fn offer_commands(lab: Lab) {
+    let command = Closure::<dyn Fn(String) -> bool>::new(move |json: String| match serde_json::from_str(&json) {
+        Ok(command) => {
+            lab.send_now(command);
+            true
+        }
+        Err(_) => false,
+    });
+    let offered = js_sys::Object::new();
+    let _ = js_sys::Reflect::set(&offered, &"command".into(), command.as_ref());
+    let _ = js_sys::Reflect::set(&window(), &"attentionLab".into(), &offered);
+    command.forget();
+}

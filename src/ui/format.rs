@@ -61,6 +61,24 @@ pub fn duration(seconds: f64) -> String {
     if seconds < 60 { format!("{seconds} s") } else { format!("{} min {} s", seconds / 60, seconds % 60) }
 }
 
+/// A cost as papers write it, `O(N^2 D)`, with its powers raised: `O(N² D)`.
+pub fn powers(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut raised = false;
+    for c in text.chars() {
+        let digit = c.to_digit(10).filter(|_| raised);
+        match (c, digit) {
+            ('^', _) => raised = true,
+            (_, Some(digit)) => out.push(['⁰', '¹', '²', '³', '⁴', '⁵', '⁶', '⁷', '⁸', '⁹'][digit as usize]),
+            _ => {
+                raised = false;
+                out.push(c);
+            }
+        }
+    }
+    out
+}
+
 fn scaled(value: f64, base: f64, units: &[&str]) -> String {
     let mut value = value;
     let mut unit = 0;
@@ -90,6 +108,12 @@ mod tests {
         assert_eq!(significant(-1.5, 3), "-1.50");
         assert_eq!(significant(1.0e-9, 3), "1.00e-9");
         assert_eq!(significant(f64::NAN, 3), "NaN");
+    }
+
+    #[test]
+    fn powers_are_raised() {
+        assert_eq!(powers("O(N^2 D) time, O(N) memory"), "O(N² D) time, O(N) memory");
+        assert_eq!(powers("N^12+3"), "N¹²+3");
     }
 
     #[test]

@@ -61,6 +61,8 @@ pub struct PlateState {
     pub variant: String,
     pub numbers: Option<Numbers>,
     pub drawn: Option<Drawn>,
+    /// Pictures so far.
+    pub draws: u32,
     pub cell: Option<Cell>,
 }
 
@@ -196,7 +198,8 @@ impl Lab {
         }
     }
 
-    fn fold(self, event: Event) {
+    /// Folds an event of the engine into the state.
+    pub fn fold(self, event: Event) {
         let session = self.session;
         match event {
             Event::Ready { adapter, backend, notice } => {
@@ -220,6 +223,7 @@ impl Lab {
             Event::Plate { plate, exact, domain, non_finite, pool, ms } => session.plates().update(|plates| {
                 if let Some(state) = plates.get_mut(plate) {
                     state.drawn = Some(Drawn { exact, domain, non_finite, pool, ms });
+                    state.draws += 1;
                 }
             }),
             Event::Cell { plate, query, key, score, weight, rank, allowed, row } => session.plates().update(|plates| {

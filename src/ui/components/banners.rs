@@ -33,6 +33,9 @@ pub fn Banners() -> impl IntoView {
                     <div class="banner" id="banner-adapter">
                         <span class="grow">{text}</span>
                         {how}
+                        {(on_cpu && facts.software).then(|| view! {
+                            <button type="button" id="use-gpu" on:click=move |_| lab.send_now(Command::Start { backend: Backend::Gpu })>{t("banner.use_gpu")}</button>
+                        })}
                         <button type="button" class="plain" on:click=move |_| dismissed.set(true)>{t("banner.dismiss")}</button>
                     </div>
                 })

@@ -34,7 +34,7 @@ fn quantities() -> [Quantity; 11] {
         Quantity { name: t("numbers.flops"), origin: Computed, write: |_, n| Some(format::flops(n?.flops)) },
         Quantity { name: t("numbers.bytes"), origin: Computed, write: |_, n| Some(format::bytes(n?.bytes_peak)) },
         Quantity { name: t("numbers.time"), origin: Measured, write: |_, n| time(n?) },
-        Quantity { name: t("numbers.complexity"), origin: Paper, write: |v, _| Some(v.complexity.to_owned()) },
+        Quantity { name: t("numbers.complexity"), origin: Paper, write: |v, _| Some(format::powers(v.complexity)) },
         Quantity {
             name: t("numbers.exact"),
             origin: Paper,

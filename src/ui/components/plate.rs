@@ -64,6 +64,9 @@ pub fn Plate(index: usize) -> impl IntoView {
     });
 
     let pointing = Pointing { lab, frame, held: StoredValue::new(Vec::new()), moved: StoredValue::new(false) };
+    let drawn =
+        move || session.plates().with(|p| p[index].drawn.as_ref().map(|d| if d.exact { "exact" } else { "coarse" }));
+    let draws = move || session.plates().with(|p| p[index].draws);
     let n = lab.of(|e| e.n);
     let close = Memo::new(move |_| session.close_up().get().is_some());
     let panning = RwSignal::new(false);
@@ -73,7 +76,7 @@ pub fn Plate(index: usize) -> impl IntoView {
         fill("plate.label", &[("name", name), ("view", view), ("n", &crate::ui::format::count(n.get() as u64))])
     };
     view! {
-        <figure class="plate" id=format!("plate-{index}") hidden=hidden
+        <figure class="plate" id=format!("plate-{index}") hidden=hidden data-drawn=drawn data-draws=draws
             data-family=move || known_variant().map(|v| family_key(v.family))>
             <header>
                 <span class="glyph" aria-hidden="true">{move || known_variant().map(|v| glyph(v.family))}</span>

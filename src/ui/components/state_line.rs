@@ -24,7 +24,7 @@ fn Noun(
     on_pick: Callback<String>,
 ) -> impl IntoView {
     view! {
-        <span class="noun">
+        <span class="clause"><span class="noun">
             <span aria-hidden="true">{move || word.get()}</span>
             <select aria-label=name prop:value=move || { choices.track(); value.get() }
                 on:change:target=move |ev| on_pick.run(ev.target().value())>
@@ -33,13 +33,8 @@ fn Noun(
                     view! { <option value=id selected=selected>{text}</option> }
                 }).collect_view()}
             </select>
-        </span>
+        </span></span>" "
     }
-}
-
-#[component]
-fn Dot() -> impl IntoView {
-    view! { <span class="dot" aria-hidden="true">"·"</span> }
 }
 
 #[component]
@@ -48,10 +43,10 @@ pub fn StateLine() -> impl IntoView {
     let speed = lab.of(|e| e.view == View::Speed);
     view! {
         <p class="state-line" id="state-line">
-            <Show when=move || !speed.get() fallback=|| view! { {t("state.sweep")} }><Variants/></Show>
-            <Dot/>
-            <Show when=move || !speed.get()><Length/><Dot/></Show>
-            <CausalNoun/><Dot/><Heads/>
+            <Show when=move || !speed.get() fallback=|| view! { <span class="clause">{t("state.sweep")}</span>" " }>
+                <Variants/><Length/>
+            </Show>
+            <CausalNoun/><Heads/>
         </p>
     }
 }
@@ -74,10 +69,14 @@ fn Variants() -> impl IntoView {
                     });
                 });
                 view! {
-                    {(at > 0).then(|| view! { <span class="dot">{t("state.beside")}</span> })}
+                    {(at > 0).then(|| view! { <span class="beside">{t("state.beside")}</span>" " })}
                     <Noun name=t("state.variant").to_owned() word=variant.name.to_owned() value=variant.id.to_owned()
                         choices=choices on_pick=pick/>
-                    {variant.params.iter().map(|param| view! { <ParamNoun variant param/> }).collect_view()}
+                    {variant.params.iter().enumerate().map(|(at, param)| {
+                        // A sentence names what is special: the first parameter, and whatever is not as usual.
+                        let special = lab.of(move |e| at == 0 || value_of(e, variant.id, param) != param.default(e.n));
+                        view! { <Show when=move || special.get()><ParamNoun variant param/></Show> }
+                    }).collect_view()}
                 }
             })
             .collect_view()
@@ -117,7 +116,7 @@ fn ParamNoun(variant: &'static attention::Variant, param: &'static attention::Pa
             lab.edit(|e| set_value(e, variant.id, param, value));
         }
     });
-    view! { <Dot/><Noun name=name word value=Signal::derive(move || value.get().to_string()) choices on_pick=pick/> }
+    view! { <Noun name=name word value=Signal::derive(move || value.get().to_string()) choices on_pick=pick/> }
 }
 
 #[component]
