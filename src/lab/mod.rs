@@ -1,11 +1,15 @@
 //! The lab: one configuration everywhere, the protocol between a face (page, command line) and the engine, the engine.
 
 pub mod embed;
+pub mod engine;
 pub mod experiment;
 pub mod matrix;
 pub mod permalink;
 pub mod picture;
 pub mod protocol;
+pub mod queue;
+pub mod screen;
 
 pub use embed::Embed;
+pub use engine::{Engine, Handle};
 pub use experiment::{Complaint, Experiment};

@@ -1,6 +1,5 @@
 //! From raw times to statements that hold: statistics, fits, crossovers, the order of a sweep, result files.
 
-pub mod clock;
 pub mod crossover;
 pub mod fit;
 pub mod result;

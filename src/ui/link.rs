@@ -1,7 +1,7 @@
 //! The page's end of the engine's worker: commands go out at most once per animation frame, events come in.
 
-use super::queue::Queue;
 use crate::lab::protocol::{Command, Event};
+use crate::lab::queue::Queue;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use wasm_bindgen::prelude::*;

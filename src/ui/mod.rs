@@ -4,7 +4,6 @@
 pub mod format;
 pub mod geometry;
 pub mod messages;
-pub mod queue;
 pub mod results;
 pub mod texts;
 

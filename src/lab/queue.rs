@@ -1,7 +1,7 @@
 //! Commands waiting to be served, of which only the latest of a kind matters: a slider sends many states, the engine
 //! needs the last. Used on both sides: before a frame's messages leave the page, and before the worker takes one up.
 
-use crate::lab::protocol::Command;
+use super::protocol::Command;
 
 /// A queue in which a newer `Explore`, `Show` or `Probe` takes the place of an older one that nobody has begun.
 #[derive(Debug, Default)]
@@ -27,7 +27,21 @@ impl Queue {
 
     /// Whether a command waits that makes the one being served pointless.
     pub fn outdates(&self, serving: &Command) -> bool {
-        self.0.iter().any(|waiting| matches!(waiting, Command::Cancel) || replaces(waiting, serving))
+        let looks = matches!(serving, Command::Show { .. } | Command::Probe { .. });
+        let changes = |waiting: &Command| looks && matches!(waiting, Command::Explore { .. });
+        self.0.iter().any(|w| matches!(w, Command::Cancel) || replaces(w, serving) || changes(w))
+    }
+
+    /// Drops sweeps that nobody has begun.
+    pub fn drop_sweeps(&mut self) {
+        self.0.retain(|waiting| !matches!(waiting, Command::Sweep { .. }));
+    }
+
+    /// The next command but a sweep: what may be served in the pauses of one.
+    pub fn pop_between(&mut self) -> Option<Command> {
+        let serves = |c: &Command| !matches!(c, Command::Sweep { .. } | Command::Start { .. });
+        let first = (0..self.0.len()).filter(|i| serves(&self.0[*i])).min_by_key(|i| rank(&self.0[*i]))?;
+        Some(self.0.remove(first))
     }
 }
 

@@ -1,0 +1,271 @@
+//! The engine: owns the device, serves [`Command`]s and answers with [`Event`]s. It runs natively and in a worker, never
+//! blocks in a browser, and looks for newer commands between ops, dispatches and bands of a picture.
+//!
+//! A lost device is made again and what was asked is run once more; where that fails, the CPU interpreter takes over.
+
+mod device;
+mod draw;
+mod explore;
+mod inbox;
+mod pause;
+mod prepared;
+mod sweep;
+mod timing;
+
+pub use inbox::Handle;
+
+use super::experiment::Experiment;
+use super::protocol::{Backend, Command, Event};
+use crate::attention::{Setup, Variant};
+use crate::gpu::Options;
+use crate::measure::schedule::Effort;
+use device::{Device, Fault};
+use draw::Show;
+use explore::Explored;
+use inbox::Watch;
+use std::rc::Rc;
+use timing::Stopwatch;
+
+/// How often one request is tried again on a new device.
+const MOST_RECOVERIES: usize = 2;
+
+/// Serves commands on one device.
+pub struct Engine {
+    inbox: Handle,
+    events: Rc<dyn Fn(Event)>,
+    options: Options,
+    device: Device,
+    started: bool,
+    shows: [Option<Show>; 2],
+    explored: Option<Explored>,
+    /// Plates whose variant is to be timed when there is nothing else to do.
+    untimed: Vec<usize>,
+    stopwatch: Option<Rc<Stopwatch>>,
+    effort: Effort,
+    /// Set from outside, whatever the device.
+    fixed_effort: Option<Effort>,
+}
+
+impl Engine {
+    /// An engine that tells `events` what happens. `options` choose the adapter. Nothing is opened before `Start`.
+    pub fn new(options: Options, events: impl Fn(Event) + 'static) -> (Handle, Self) {
+        let inbox = Handle::default();
+        let engine = Self {
+            inbox: inbox.clone(),
+            events: Rc::new(events),
+            options,
+            device: Device::Cpu,
+            started: false,
+            shows: Default::default(),
+            explored: None,
+            untimed: vec![],
+            stopwatch: None,
+            effort: sweep::effort(true),
+            fixed_effort: None,
+        };
+        (inbox, engine)
+    }
+
+    /// How much work a sweep puts into each point; otherwise as fits the device.
+    pub fn set_effort(&mut self, effort: Effort) {
+        self.effort = effort;
+        self.fixed_effort = Some(effort);
+    }
+
+    /// Serves commands until the handle is closed.
+    pub async fn serve(&mut self) {
+        loop {
+            if self.inbox.is_empty()
+                && let Some(plate) = self.untimed.pop()
+            {
+                self.time_idly(plate).await;
+                continue;
+            }
+            let Some(command) = self.inbox.next().await else { return };
+            self.handle(command).await;
+        }
+    }
+
+    /// Serves what has been sent so far, and what comes while it is served; then times what was explored.
+    pub async fn drain(&mut self) {
+        loop {
+            while let Some(command) = self.inbox.pop() {
+                self.handle(command).await;
+            }
+            match self.untimed.pop() {
+                Some(plate) => self.time_idly(plate).await,
+                None => return,
+            }
+        }
+    }
+
+    fn emit(&self, event: Event) {
+        (self.events)(event);
+    }
+
+    async fn time_idly(&mut self, plate: usize) {
+        // Anything that comes in may wait for one span, not for all of them.
+        let watch = self.inbox.watch(&Command::Probe { plate, query: 0, key: 0 });
+        if let Err(Fault::Lost(reason)) = self.time_plate(plate, &watch).await {
+            self.recover(reason, true).await;
+        }
+    }
+
+    /// Serves one command, again on a new device where the old one is lost on the way.
+    async fn handle(&mut self, command: Command) {
+        for _ in 0..=MOST_RECOVERIES {
+            let watch = self.inbox.watch(&command);
+            match self.attempt(&command, &watch).await {
+                Ok(()) | Err(Fault::Stopped) => return,
+                Err(Fault::Refused { reason, nearest }) => {
+                    self.emit(Event::Refused { what: name(&command).into(), reason, nearest });
+                    return;
+                }
+                Err(Fault::Lost(reason)) => {
+                    let explores = matches!(command, Command::Explore { .. });
+                    if !self.recover(reason, !explores).await {
+                        return;
+                    }
+                    // Losing the device on purpose is not repeated.
+                    if command == Command::LoseDevice {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Serves a command in a pause of a sweep. A lost device is the sweep's to deal with.
+    async fn handle_between(&mut self, command: Command) -> Result<(), Fault> {
+        let watch = self.inbox.watch(&command);
+        match self.attempt(&command, &watch).await {
+            Err(Fault::Refused { reason, nearest }) => {
+                self.emit(Event::Refused { what: name(&command).into(), reason, nearest });
+                Ok(())
+            }
+            Err(Fault::Stopped) => Ok(()),
+            other => other,
+        }
+    }
+
+    async fn attempt(&mut self, command: &Command, watch: &Watch) -> Result<(), Fault> {
+        if !self.started && !matches!(command, Command::Start { .. } | Command::Show { .. }) {
+            self.start(Backend::Auto).await?;
+        }
+        match command {
+            Command::Start { backend } => self.start(*backend).await,
+            Command::Explore { experiment } => self.explore((**experiment).clone(), watch).await,
+            &Command::Show { plate, view, head, pool, scale, viewport, width, height, dark } => {
+                let Some(place) = self.shows.get_mut(plate) else { return Ok(()) };
+                *place = Some(Show { view, head, pool, scale, viewport, width, height, dark });
+                if watch.stop() { Ok(()) } else { self.draw(plate, watch).await }
+            }
+            &Command::Probe { plate, query, key } if plate < 2 => self.probe(plate, query, key).await,
+            Command::Probe { .. } => Ok(()),
+            Command::Sweep { experiment, lengths, backward } => {
+                self.sweep((**experiment).clone(), lengths, *backward, watch).await
+            }
+            Command::LoseDevice => match &self.device {
+                Device::Gpu(gpu) => {
+                    gpu.destroy();
+                    Err(Fault::Lost("destroyed on request".into()))
+                }
+                Device::Cpu => Ok(()),
+            },
+            // The inbox acts on these as they come.
+            Command::Cancel | Command::Visible { .. } => Ok(()),
+        }
+    }
+
+    async fn start(&mut self, backend: Backend) -> Result<(), Fault> {
+        match Device::open(backend, &self.options).await {
+            Ok((device, notice)) => {
+                self.take(device);
+                self.started = true;
+                self.ready(notice).await;
+                Ok(())
+            }
+            Err(error) => {
+                self.emit(Event::Failed { reason: error.to_string() });
+                Err(Fault::Stopped)
+            }
+        }
+    }
+
+    /// Works on `device` from now on; what was on the old one is gone.
+    fn take(&mut self, device: Device) {
+        self.explored = None;
+        self.stopwatch = None;
+        self.untimed.clear();
+        self.effort = self.fixed_effort.unwrap_or_else(|| sweep::effort(matches!(device, Device::Cpu)));
+        self.device = device;
+    }
+
+    async fn ready(&mut self, notice: Option<String>) {
+        let quantum_ns = match self.stopwatch().await {
+            Ok(stopwatch) => Some(stopwatch.quantum_ms() * 1e6),
+            Err(_) => None,
+        };
+        let adapter = self.device.facts(quantum_ns);
+        self.emit(Event::Ready { adapter, backend: self.device.backend(), notice });
+    }
+
+    /// The device's timer, made once.
+    async fn stopwatch(&mut self) -> Result<Rc<Stopwatch>, Fault> {
+        if let Some(stopwatch) = &self.stopwatch {
+            return Ok(stopwatch.clone());
+        }
+        let stopwatch = Rc::new(Stopwatch::new(&self.device).await?);
+        self.stopwatch = Some(stopwatch.clone());
+        Ok(stopwatch)
+    }
+
+    /// Makes the device again and, where `restore` says so, what the plates showed. False where the request must be given up.
+    async fn recover(&mut self, reason: String, restore: bool) -> bool {
+        let experiment = self.explored.take().map(|explored| explored.experiment);
+        let Device::Gpu(gpu) = &self.device else { return false };
+        let (device, recovered) = match gpu.recreate().await {
+            Ok(gpu) => (Device::Gpu(gpu), true),
+            Err(_) => (Device::Cpu, false),
+        };
+        self.take(device);
+        self.emit(Event::DeviceLost { reason, recovered });
+        if !recovered {
+            let notice = "The GPU went away and could not be had again; the lab computes on the processor.";
+            self.ready(Some(notice.into())).await;
+        }
+        if let Some(experiment) = experiment.filter(|_| restore) {
+            let command = Command::Explore { experiment: Box::new(experiment.clone()) };
+            let watch = self.inbox.watch(&command);
+            return !matches!(self.explore(experiment, &watch).await, Err(Fault::Lost(_)));
+        }
+        true
+    }
+}
+
+/// The setup of one variant of an experiment at length `n`.
+pub fn setup_of(e: &Experiment, variant: &Variant, n: usize) -> Setup {
+    Setup {
+        batch: e.batch,
+        heads: e.heads,
+        length: n,
+        keys: n,
+        dim: e.dim,
+        causal: e.causal,
+        params: e.params_of(variant.id),
+        seed: e.seed,
+    }
+}
+
+fn name(command: &Command) -> &'static str {
+    match command {
+        Command::Start { .. } => "start",
+        Command::Explore { .. } => "explore",
+        Command::Show { .. } => "show",
+        Command::Probe { .. } => "probe",
+        Command::Sweep { .. } => "sweep",
+        Command::Cancel => "cancel",
+        Command::Visible { .. } => "visible",
+        Command::LoseDevice => "lose_device",
+    }
+}

@@ -1,0 +1,269 @@
+//! Serving `Explore`: the variants at hand are run on the text, and their numbers are told.
+
+use super::device::{Device, Fault};
+use super::inbox::Watch;
+use super::prepared::{Planned, Prepared};
+use super::{Engine, setup_of};
+use crate::attention::{EffectiveKind, Request, Setup, Variant, find};
+use crate::lab::experiment::{Experiment, registry};
+use crate::lab::matrix::Matrix;
+use crate::lab::protocol::{Event, Numbers};
+use crate::measure::ErrorToFull;
+use crate::pattern::{BlockList, Rule};
+use crate::task::embedding::Shape;
+use crate::task::{Qkv, Tokens, embed};
+use std::cell::RefCell;
+use std::rc::Rc;
+
+/// Above so many operations of full attention, the interpreter computes the shown head only.
+const ALL_HEADS_FLOPS: u64 = 1_000_000_000;
+
+/// Layers that reach is told for.
+const LAYERS: usize = 8;
+
+/// What the plates are about.
+pub(super) struct Explored {
+    pub experiment: Experiment,
+    /// The one head that was computed; none: all.
+    pub only_head: Option<usize>,
+    pub plates: [Option<Shown>; 2],
+    /// `full` on the same inputs, where it is affordable and not itself on a plate.
+    pub full: Option<Shown>,
+}
+
+/// One variant, run.
+pub(super) struct Shown {
+    pub variant: &'static Variant,
+    pub setup: Setup,
+    pub prepared: Prepared,
+    pub kind: EffectiveKind,
+    pub rule: Rule,
+    pub blocks: Option<BlockList>,
+    pub numbers: Numbers,
+    /// The factors, brought to the host when they are first needed.
+    host: RefCell<Option<Rc<Matrix>>>,
+}
+
+impl Explored {
+    /// Index of a head in the computed tensors; the first text of the batch is shown.
+    pub fn index(&self, head: usize) -> usize {
+        if self.only_head.is_some() { 0 } else { head.min(self.experiment.heads - 1) }
+    }
+
+    /// `full` on the same inputs, wherever it is.
+    pub fn full(&self) -> Option<&Shown> {
+        self.plates.iter().flatten().find(|s| s.variant.id == "full").or(self.full.as_ref())
+    }
+}
+
+impl Shown {
+    /// The factors of the effective matrix on the host.
+    pub async fn matrix(&self) -> Result<Rc<Matrix>, Fault> {
+        if let Some(matrix) = &*self.host.borrow() {
+            return Ok(matrix.clone());
+        }
+        let left = self.prepared.read("effective_left").await?;
+        let right = self.prepared.read("effective_right").await?;
+        let row = self.prepared.read("effective_row").await?;
+        let s = &self.setup;
+        let rank = left.len() / (s.instances() * s.length).max(1);
+        let (kind, rule, n, m) = (self.kind, self.rule.clone(), s.length, s.keys);
+        let matrix = Rc::new(Matrix { left, right, row, kind, rule, n, m, rank });
+        *self.host.borrow_mut() = Some(matrix.clone());
+        Ok(matrix)
+    }
+}
+
+impl Engine {
+    /// Runs the experiment's variants and tells their numbers; draws the plates.
+    pub(super) async fn explore(&mut self, mut experiment: Experiment, watch: &Watch) -> Result<(), Fault> {
+        for c in experiment.check(&registry) {
+            let reason = format!("{:?} is not allowed; it takes {}", c.got, c.takes);
+            self.emit(Event::Refused { what: c.key, reason, nearest: Some(c.used) });
+        }
+        let e = &experiment;
+        let only_head = self.only_head(e);
+        let tokens = Tokens::of_length(e.text.as_deref(), e.split, e.n);
+        let x = inputs(&tokens.ids, e, only_head);
+        // The old matrices go before the new ones come: both may not fit.
+        self.explored = None;
+        let mut explored = Explored { experiment: e.clone(), only_head, plates: [None, None], full: None };
+        for (plate, id) in e.variants.iter().take(2).enumerate() {
+            let Some(variant) = find(id) else { continue };
+            match self.show_variant(variant, e, only_head, &x, watch).await {
+                Ok(shown) => {
+                    let (variant, numbers) = (id.clone(), shown.numbers.clone());
+                    self.emit(Event::Prepared { plate, variant, numbers });
+                    explored.plates[plate] = Some(shown);
+                }
+                Err(Fault::Refused { reason, nearest }) => {
+                    self.emit(Event::Refused { what: id.clone(), reason, nearest });
+                }
+                Err(other) => return Err(other),
+            }
+        }
+        self.explored = Some(explored);
+        for plate in 0..2 {
+            self.draw(plate, watch).await?;
+        }
+        self.compare_to_full(&x, watch).await?;
+        self.untimed = vec![0, 1];
+        Ok(())
+    }
+
+    /// The head to compute alone, where computing all would take the interpreter long.
+    fn only_head(&self, e: &Experiment) -> Option<usize> {
+        let (n, d) = (e.n as u64, e.dim as u64);
+        let all = 4 * n * n * d * (e.heads * e.batch) as u64;
+        (matches!(self.device, Device::Cpu) && all > ALL_HEADS_FLOPS).then_some(e.head)
+    }
+
+    async fn show_variant(
+        &self,
+        variant: &'static Variant,
+        e: &Experiment,
+        only_head: Option<usize>,
+        x: &Qkv,
+        watch: &Watch,
+    ) -> Result<Shown, Fault> {
+        let whole = setup_of(e, variant, e.n);
+        let setup = match only_head {
+            Some(_) => Setup { batch: 1, heads: 1, ..whole.clone() },
+            None => whole.clone(),
+        };
+        let request = Request { effective: true, ..Request::default() };
+        let planned = Planned::new(&self.device, variant, &setup, request)?;
+        let Some(effective) = planned.effective.clone() else {
+            return Err(Fault::refused("the variant has no effective matrix"));
+        };
+        let mut prepared = Prepared::new(&self.device, planned).await?;
+        prepared.write_all(variant, &setup, x)?;
+        prepared.run(watch).await?;
+        let blocks = (variant.blocks)(&setup);
+        let numbers = numbers(&self.device, variant, &whole, blocks.as_ref());
+        let (kind, rule, host) = (effective.kind, effective.rule, RefCell::new(None));
+        Ok(Shown { variant, setup, prepared, kind, rule, blocks, numbers, host })
+    }
+
+    /// Runs `full` on the same inputs and tells what each variant loses against it.
+    async fn compare_to_full(&mut self, x: &Qkv, watch: &Watch) -> Result<(), Fault> {
+        let Some(mut explored) = self.explored.take() else { return Ok(()) };
+        let compared = self.compare(&mut explored, x, watch).await;
+        self.explored = Some(explored);
+        compared?;
+        // A difference could not be drawn before.
+        for plate in 0..2 {
+            if self.shows[plate].as_ref().is_some_and(|show| show.view == crate::lab::experiment::View::Difference) {
+                self.draw(plate, watch).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn compare(&self, explored: &mut Explored, x: &Qkv, watch: &Watch) -> Result<(), Fault> {
+        if explored.full().is_none() && explored.plates.iter().any(Option::is_some) {
+            let Some(full) = find("full") else { return Ok(()) };
+            match self.show_variant(full, &explored.experiment, explored.only_head, x, watch).await {
+                Ok(shown) => explored.full = Some(shown),
+                // What full attention cannot bear here has no error to it.
+                Err(Fault::Refused { .. }) => return Ok(()),
+                Err(other) => return Err(other),
+            }
+        }
+        let Some(full) = explored.full() else { return Ok(()) };
+        let want = full.prepared.read("out").await?;
+        let full_rows = full.prepared.read("effective_row").await?;
+        let head = explored.index(explored.experiment.head);
+        let mut told: [Option<Numbers>; 2] = [None, None];
+        for (plate, shown) in explored.plates.iter().enumerate() {
+            let Some(shown) = shown else { continue };
+            let mut numbers = shown.numbers.clone();
+            if shown.variant.id != "full" {
+                numbers.error_to_full = Some(ErrorToFull::between(&want, &shown.prepared.read("out").await?));
+            }
+            numbers.mass_kept = if shown.kind == EffectiveKind::Softmax {
+                let rows = shown.prepared.read("effective_row").await?;
+                mass_kept(&full_rows, &rows, head, shown.setup.length)
+            } else {
+                None
+            };
+            told[plate] = Some(numbers);
+        }
+        for (plate, numbers) in told.into_iter().enumerate() {
+            if let (Some(numbers), Some(shown)) = (numbers, &mut explored.plates[plate]) {
+                shown.numbers = numbers.clone();
+                self.emit(Event::Prepared { plate, variant: shown.variant.id.into(), numbers });
+            }
+        }
+        Ok(())
+    }
+
+    /// Times one plate's variant, when there is nothing else to do.
+    pub(super) async fn time_plate(&mut self, plate: usize, watch: &Watch) -> Result<(), Fault> {
+        let Some(explored) = &self.explored else { return Ok(()) };
+        let (e, Some(shown)) = (explored.experiment.clone(), &explored.plates[plate]) else { return Ok(()) };
+        let variant = shown.variant;
+        let setup = setup_of(&e, variant, e.n);
+        let planned = match Planned::new(&self.device, variant, &setup, Request::default()) {
+            Ok(planned) if planned.graph.cost().flops <= self.device.most_flops() / 20 => planned,
+            // It would take seconds; the sweep is for that.
+            _ => return Ok(()),
+        };
+        let tokens = Tokens::of_length(e.text.as_deref(), e.split, e.n);
+        let x = inputs(&tokens.ids, &e, None);
+        let mut prepared = Prepared::new(&self.device, planned).await?;
+        prepared.write_all(variant, &setup, &x)?;
+        let timing = self.stopwatch().await?.time(&mut prepared, 5, watch).await?;
+        if let Some(shown) = self.explored.as_mut().and_then(|e| e.plates[plate].as_mut()) {
+            shown.numbers.measured = timing;
+            let numbers = shown.numbers.clone();
+            self.emit(Event::Prepared { plate, variant: variant.id.into(), numbers });
+        }
+        Ok(())
+    }
+}
+
+/// q, k, v of the experiment's text; of one head alone where `only_head` says so.
+pub(super) fn inputs(ids: &[u32], e: &Experiment, only_head: Option<usize>) -> Qkv {
+    let (heads, dim, layer) = (e.heads, e.dim, e.layer);
+    let batch = if only_head.is_some() { 1 } else { e.batch };
+    let x = embed(ids, Shape { batch, heads, dim, layer }, e.seed);
+    match only_head {
+        None => x,
+        Some(head) => {
+            let size = ids.len() * dim;
+            let cut = |t: Vec<f32>| t[head * size..(head + 1) * size].to_vec();
+            Qkv { q: cut(x.q), k: cut(x.k), v: cut(x.v) }
+        }
+    }
+}
+
+/// What is known of a variant before it runs.
+fn numbers(device: &Device, variant: &Variant, s: &Setup, blocks: Option<&BlockList>) -> Numbers {
+    // A method without a pattern lets every pair contribute, up to the diagonal where it is causal.
+    let rule = (variant.rule)(s).unwrap_or(Rule::All { causal: s.causal });
+    let (n, m) = (s.length, s.keys);
+    let mut numbers = Numbers {
+        density: rule.density(n, m),
+        blocks_visited: blocks.map(BlockList::visited),
+        blocks_total: blocks.map(BlockList::total),
+        keys_per_query: rule.pairs(n, m) as f64 / n as f64,
+        reach: rule.reach(n, n / 2, LAYERS),
+        ..Numbers::default()
+    };
+    // The whole experiment without what only the picture needs.
+    if let Ok(planned) = Planned::new(device, variant, s, Request::default()) {
+        numbers.flops = planned.graph.cost().flops;
+        numbers.bytes_peak = planned.plan.peak_bytes();
+    }
+    numbers
+}
+
+/// Mean over a head's rows of the share of full softmax mass inside the pattern: the quotient of the two denominators,
+/// whose logarithms are known. A row with nothing to attend to keeps nothing.
+fn mass_kept(full: &[f32], pattern: &[f32], head: usize, n: usize) -> Option<f64> {
+    let rows = head * n..(head + 1) * n;
+    let (full, pattern) = (full.get(rows.clone())?, pattern.get(rows)?);
+    let share = |(&f, &p): (&f32, &f32)| f64::from(p - f).exp().min(1.0);
+    Some(full.iter().zip(pattern).map(share).sum::<f64>() / n as f64)
+}

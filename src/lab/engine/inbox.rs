@@ -1,0 +1,119 @@
+//! How commands reach the engine while it works: they wait in a queue that it looks into whenever it pauses.
+
+use crate::lab::protocol::Command;
+use crate::lab::queue::Queue;
+use crate::lab::screen::Screen;
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+
+/// Sends commands to an engine of the same thread, also while it is serving one. Clones speak to the same engine.
+#[derive(Clone, Default)]
+pub struct Handle(Rc<Inbox>);
+
+#[derive(Default)]
+struct Inbox {
+    queue: RefCell<Queue>,
+    /// Cancels so far: a job stops when there are more than when it began.
+    cancels: Cell<u64>,
+    hidden: Cell<bool>,
+    closed: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+    screens: RefCell<[Screen; 2]>,
+}
+
+impl Handle {
+    pub fn send(&self, command: Command) {
+        let inbox = &self.0;
+        match command {
+            Command::Cancel => {
+                inbox.cancels.set(inbox.cancels.get() + 1);
+                inbox.queue.borrow_mut().drop_sweeps();
+            }
+            Command::Visible { visible } => inbox.hidden.set(!visible),
+            command => inbox.queue.borrow_mut().push(command),
+        }
+        self.wake();
+    }
+
+    /// Where a plate's pictures go from now on.
+    pub fn attach(&self, plate: usize, screen: Screen) {
+        if let Some(place) = self.0.screens.borrow_mut().get_mut(plate) {
+            *place = screen;
+        }
+    }
+
+    pub(super) fn screen(&self, plate: usize) -> Screen {
+        self.0.screens.borrow()[plate].clone()
+    }
+
+    /// Lets [`super::Engine::serve`] end when everything sent before is served.
+    pub fn close(&self) {
+        self.0.closed.set(true);
+        self.wake();
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = self.0.waker.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+
+    pub(super) fn pop(&self) -> Option<Command> {
+        self.0.queue.borrow_mut().pop()
+    }
+
+    pub(super) fn pop_between(&self) -> Option<Command> {
+        self.0.queue.borrow_mut().pop_between()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.queue.borrow().is_empty()
+    }
+
+    /// The next command; none when the handle was closed and nothing waits.
+    pub(super) async fn next(&self) -> Option<Command> {
+        self.wait(|inbox| match inbox.queue.borrow_mut().pop() {
+            Some(command) => Some(Some(command)),
+            None if inbox.closed.get() => Some(None),
+            None => None,
+        })
+        .await
+    }
+
+    /// Returns when the page is seen, or when something else is to be done.
+    pub(super) async fn seen(&self, watch: &Watch) {
+        self.wait(|inbox| (!inbox.hidden.get() || inbox.closed.get() || watch.stop()).then_some(())).await;
+    }
+
+    async fn wait<T>(&self, ready: impl Fn(&Inbox) -> Option<T>) -> T {
+        poll_fn(|context| match ready(&self.0) {
+            Some(value) => Poll::Ready(value),
+            None => {
+                *self.0.waker.borrow_mut() = Some(context.waker().clone());
+                Poll::Pending
+            }
+        })
+        .await
+    }
+
+    /// Watches for what makes `serving` pointless from now on.
+    pub(super) fn watch(&self, serving: &Command) -> Watch {
+        Watch { handle: self.clone(), cancels: self.0.cancels.get(), serving: serving.clone() }
+    }
+}
+
+/// Says when a job should stop.
+#[derive(Clone)]
+pub struct Watch {
+    handle: Handle,
+    cancels: u64,
+    serving: Command,
+}
+
+impl Watch {
+    pub fn stop(&self) -> bool {
+        self.handle.0.cancels.get() != self.cancels || self.handle.0.queue.borrow().outdates(&self.serving)
+    }
+}
