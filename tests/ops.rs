@@ -7,7 +7,7 @@ mod common;
 mod device;
 
 use attention_lab::gpu::Category;
-use attention_lab::graph::{BinaryKind, Data, Distribution, Graph, IGNORED, TensorType, UnaryKind};
+use attention_lab::graph::{BinaryKind, Data, Distribution, Dtype, Graph, IGNORED, TensorType, UnaryKind};
 use check::Check;
 use std::collections::BTreeMap;
 
@@ -100,9 +100,10 @@ fn select_cast_and_broadcast() {
         .real(&[2, 7])
         .real(&[2, 1])
         .run(|g, x| vec![g.select(x[0], x[1], x[2])]);
-    Check::new("cast").index(&[9], 100).fixed(&[9], |r| 50.0 * r.unit()).run(|g, x| {
-        vec![g.cast(x[0], attention_lab::graph::Dtype::F32), g.cast(x[1], attention_lab::graph::Dtype::U32)]
-    });
+    Check::new("cast")
+        .index(&[9], 100)
+        .fixed(&[9], |r| 50.0 * r.unit())
+        .run(|g, x| vec![g.cast(x[0], Dtype::F32), g.cast(x[1], Dtype::U32)]);
     Check::new("broadcast").real(&[3, 1, 4]).run(|g, x| vec![g.broadcast_to(x[0], &[2, 3, 5, 4])]);
 }
 
@@ -371,5 +372,29 @@ fn chains_of_elementwise_ops() {
                 let g3 = g.mul(g2, x[1]);
                 vec![g.cumsum(g3, 1, false, false)]
             });
+    }
+}
+
+#[test]
+fn half_precision_storage() {
+    if !device::gpu().is_some_and(|gpu| gpu.caps().f16) {
+        eprintln!("no f16 on this adapter: skipped");
+        return;
+    }
+    for shape in [&[1, 1][..], &[3, 7], &[6, 8], &[5, 12]] {
+        // Eleven significant bits.
+        Check::new(&format!("half {shape:?}")).real(shape).real(&[shape[1]]).tolerance(5e-3, 5e-3).halves().run(
+            |g, x| {
+                let [a, row] = [x[0], x[1]].map(|x| g.cast(x, Dtype::F16));
+                let turned = g.transpose(a, &[1, 0]);
+                let back = g.transpose(turned, &[1, 0]);
+                let both = g.concat(&[back, a], 0);
+                let padded = g.pad(both, 1, 1, 2, 0.5);
+                let cut = g.slice(padded, 1, 1..1 + shape[1]);
+                let sum = g.mul(cut, row);
+                let wide = g.cast(sum, Dtype::F32);
+                vec![g.exp(wide), g.cast(padded, Dtype::F32)]
+            },
+        );
     }
 }

@@ -75,7 +75,7 @@ impl Op for Concat {
                 let walk = Walk::new(&[outer, len, inner], &strides);
                 let to = start * inner;
                 start += len;
-                strided::copy(&walk, 0, to, [Slot::In(i), Slot::Out(0)])
+                strided::copy(&walk, 0, to, [Slot::In(i), Slot::Out(0)], outputs[0].dtype)
             })
             .collect();
         Lowered { dispatches, scratch: vec![] }

@@ -194,11 +194,11 @@ impl Op for Reduce {
 }
 
 impl Graph {
-    /// Reduces any set of axes; `keepdim` leaves them in the shape with size 1.
+    /// Reduces any set of axes; `keepdim` leaves them in the shape with size 1. The result of f16 is f32.
     fn reduce(&mut self, x: Node, kind: ReduceKind, axes: &[usize], keepdim: bool, scale: f64) -> Node {
         let shape = self.shape(x).to_vec();
         let reduced = |axis: usize| axes.contains(&axis);
-        let mut y = x;
+        let mut y = if self.ty(x).dtype == Dtype::F16 { self.cast(x, Dtype::F32) } else { x };
         let mut scale = scale;
         // From the last axis down, so that the axes in front keep their numbers. Axes of size 1 join any range.
         let mut to = shape.len();
@@ -248,7 +248,9 @@ impl Graph {
         let missing = full.len() - shape.len();
         let axes: Vec<usize> =
             (0..full.len()).filter(|&a| a < missing || (shape[a - missing] == 1 && full[a] != 1)).collect();
+        let dtype = self.ty(x).dtype;
         let y = if axes.is_empty() { x } else { self.sum(x, &axes, false) };
+        let y = self.cast(y, dtype);
         self.reshape(y, shape)
     }
 }

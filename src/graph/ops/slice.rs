@@ -2,7 +2,6 @@
 
 use super::kernel::{invocations, uniform, vec4};
 use super::strided;
-use crate::gpu::Source;
 use crate::graph::layout::{Walk, split};
 use crate::graph::{
     Cost, Data, Dispatch, Dtype, GradContext, Graph, LowerContext, Lowered, Node, Op, Real, ShapeError, Slot,
@@ -56,9 +55,12 @@ impl Op for Slice {
         vec![c.douts[0].map(|d| g.pad(d, self.axis, self.range.start, size - self.range.end, 0.0))]
     }
 
-    fn lower(&self, _: &LowerContext, inputs: &[&TensorType], _: &[TensorType]) -> Lowered {
+    fn lower(&self, _: &LowerContext, inputs: &[&TensorType], outputs: &[TensorType]) -> Lowered {
         let (walk, from) = self.walk(inputs[0]);
-        Lowered { dispatches: vec![strided::copy(&walk, from, 0, [Slot::In(0), Slot::Out(0)])], scratch: vec![] }
+        Lowered {
+            dispatches: vec![strided::copy(&walk, from, 0, [Slot::In(0), Slot::Out(0)], outputs[0].dtype)],
+            scratch: vec![],
+        }
     }
 }
 
@@ -129,7 +131,7 @@ impl Op for Pad {
         let (entry, names) = if lanes == 4 { ("pad4", ["x4", "y4"]) } else { ("pad", ["x", "y"]) };
         Lowered {
             dispatches: vec![Dispatch {
-                source: Source::Table("ops/strided"),
+                source: strided::kernel(inputs[0].dtype),
                 entry,
                 consts: vec![],
                 uniform: uniform(&words),

@@ -3,16 +3,21 @@
 use super::kernel::{invocations, uniform, vec4};
 use crate::gpu::Source;
 use crate::graph::layout::Walk;
-use crate::graph::{Data, Dispatch, Slot};
+use crate::graph::{Data, Dispatch, Dtype, Slot};
 
 /// Axes that the kernel takes.
 const MAX_RANK: usize = 8;
+
+/// The kernel for elements of a dtype.
+pub fn kernel(dtype: Dtype) -> Source {
+    Source::Table(if dtype == Dtype::F16 { "ops/strided+f16" } else { "ops/strided" })
+}
 
 /// Copies over a walk of two operands: source and destination, each from its offset on.
 ///
 /// # Panics
 /// When more than eight axes remain after merging.
-pub fn copy(walk: &Walk, from: usize, to: usize, slots: [Slot; 2]) -> Dispatch {
+pub fn copy(walk: &Walk, from: usize, to: usize, slots: [Slot; 2], dtype: Dtype) -> Dispatch {
     let rank = walk.dims.len();
     assert!(rank <= MAX_RANK, "{rank} axes that cannot be merged; the kernel takes {MAX_RANK}");
     let last = rank - 1;
@@ -34,7 +39,7 @@ pub fn copy(walk: &Walk, from: usize, to: usize, slots: [Slot; 2]) -> Dispatch {
     let words: Vec<u32> = words.into_iter().map(|w| w as u32).collect();
     let (entry, names) = if lanes == 4 { ("forward4", ["x4", "y4"]) } else { ("forward", ["x", "y"]) };
     Dispatch {
-        source: Source::Table("ops/strided"),
+        source: kernel(dtype),
         entry,
         consts: vec![],
         uniform: uniform(&words),

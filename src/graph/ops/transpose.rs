@@ -56,7 +56,10 @@ impl Op for Transpose {
 
     fn lower(&self, _: &LowerContext, inputs: &[&TensorType], outputs: &[TensorType]) -> Lowered {
         let walk = Walk::new(&outputs[0].shape, &[self.strides(inputs[0]), strides(&outputs[0].shape)]);
-        Lowered { dispatches: vec![strided::copy(&walk, 0, 0, [Slot::In(0), Slot::Out(0)])], scratch: vec![] }
+        Lowered {
+            dispatches: vec![strided::copy(&walk, 0, 0, [Slot::In(0), Slot::Out(0)], outputs[0].dtype)],
+            scratch: vec![],
+        }
     }
 }
 
