@@ -3,7 +3,7 @@
 use super::Failure;
 use attention_lab::gpu::{Error, Gpu, Options, Replay};
 use attention_lab::graph::{Data, Graph, LowerContext, cpu, plan};
-use attention_lab::lab::protocol::AdapterFacts;
+use attention_lab::lab::protocol::{self, AdapterFacts};
 use std::collections::BTreeMap;
 
 /// Largest single tensor of the CPU interpreter, and largest effective matrix.
@@ -23,6 +23,19 @@ pub struct Choice {
 enum Kind {
     Gpu,
     Cpu,
+}
+
+impl Choice {
+    /// What the lab's engine is asked for, and how it chooses the adapter.
+    pub fn wanted(&self) -> Result<(protocol::Backend, Options), Failure> {
+        let options = Options { adapter: self.adapter.clone(), ..Options::default() };
+        match (self.backend, &self.adapter) {
+            (Some(Kind::Cpu), Some(_)) => Err(Failure::request("--adapter is for --backend gpu")),
+            (Some(Kind::Cpu), None) => Ok((protocol::Backend::Cpu, options)),
+            (Some(Kind::Gpu), _) | (None, Some(_)) => Ok((protocol::Backend::Gpu, options)),
+            (None, None) => Ok((protocol::Backend::Auto, options)),
+        }
+    }
 }
 
 #[derive(Debug)]

@@ -2,6 +2,7 @@
 
 mod attend;
 mod backend;
+mod bench;
 mod describe;
 mod failure;
 mod list;
@@ -39,6 +40,8 @@ enum Command {
     },
     /// Run a variant on tensors from a file
     Attend(attend::Arguments),
+    /// Time and memory of variants over lengths
+    Bench(bench::Arguments),
 }
 
 /// Runs the command that the arguments name.
@@ -61,6 +64,7 @@ pub fn main() -> ExitCode {
         Command::List { json } => list::run(json),
         Command::Describe { id, json } => describe::run(&id, json),
         Command::Attend(arguments) => attend::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -9,9 +9,11 @@ mod explore;
 mod inbox;
 mod pause;
 mod prepared;
+pub mod rates;
 mod sweep;
 mod timing;
 
+pub use device::Fault;
 pub use inbox::Handle;
 
 use super::experiment::Experiment;
@@ -19,7 +21,7 @@ use super::protocol::{Backend, Command, Event};
 use crate::attention::{Setup, Variant};
 use crate::gpu::Options;
 use crate::measure::schedule::Effort;
-use device::{Device, Fault};
+use device::Device;
 use draw::Show;
 use explore::Explored;
 use inbox::Watch;

@@ -8,6 +8,7 @@ pub mod permalink;
 pub mod picture;
 pub mod protocol;
 pub mod queue;
+pub mod results;
 pub mod screen;
 
 pub use embed::Embed;

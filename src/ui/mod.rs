@@ -4,7 +4,7 @@
 pub mod format;
 pub mod geometry;
 pub mod messages;
-pub mod results;
+pub use crate::lab::results;
 pub mod texts;
 
 #[cfg(target_arch = "wasm32")]

@@ -89,7 +89,11 @@ enum Place {
 impl Prepared {
     /// Allocates and compiles.
     pub async fn new(device: &Device, planned: Planned) -> Result<Self, Fault> {
-        let Planned { graph, plan, .. } = planned;
+        Self::of_graph(device, planned.graph, planned.plan).await
+    }
+
+    /// The same for any graph and its plan.
+    pub async fn of_graph(device: &Device, graph: Graph, plan: Plan) -> Result<Self, Fault> {
         let place = match device {
             Device::Gpu(gpu) => Place::Gpu(Box::new(Replay::new(gpu, &plan.program).await?)),
             Device::Cpu => Place::Cpu { inputs: BTreeMap::new(), outputs: BTreeMap::new() },

@@ -17,7 +17,7 @@ pub fn sweep_file(lab: Lab) -> ResultFile {
     let sweep = lab.session.sweep().get_untracked();
     let adapter = lab.session.adapter().get_untracked().unwrap_or_default();
     let browser_name = window().navigator().user_agent().unwrap_or_default();
-    results::file(&sweep.points, &sweep.experiment.unwrap_or_default(), sweep.backward, &adapter, browser_name)
+    results::file(&sweep.points, &sweep.experiment.unwrap_or_default(), sweep.backward, &adapter, Some(browser_name))
 }
 
 #[component]

@@ -34,13 +34,13 @@ pub fn continuation(law: &PowerLaw, (length, value): (usize, f64)) -> Vec<(usize
     [1, 2, 4].into_iter().map(|times| (length * times, scale * law.at((length * times) as f64))).collect()
 }
 
-/// A sweep as a result file.
+/// A sweep as a result file. `browser` is none for a native run.
 pub fn file(
     points: &[Point],
     swept: &Experiment,
     backward: bool,
     adapter: &AdapterFacts,
-    browser: String,
+    browser: Option<String>,
 ) -> ResultFile {
     let rows = points
         .iter()
@@ -66,7 +66,7 @@ pub fn file(
         commit: crate::COMMIT.to_owned(),
         adapter: adapter.name.clone(),
         driver: adapter.driver.clone(),
-        browser: Some(browser),
+        browser,
         limits: [("max_buffer_bytes", adapter.max_buffer_bytes), ("max_binding_bytes", adapter.max_binding_bytes)]
             .map(|(name, bytes)| (name.to_owned(), bytes))
             .into(),
@@ -112,7 +112,7 @@ mod tests {
     fn a_saved_file_can_be_opened_again() {
         let points = [point("full", 64, 0.5, 1000), point("linear", 128, 0.25, 500)];
         let adapter = AdapterFacts { name: "An adapter".into(), ..Default::default() };
-        let saved = file(&points, &Experiment::default(), true, &adapter, "a browser".into());
+        let saved = file(&points, &Experiment::default(), true, &adapter, Some("a browser".into()));
         let (opened, complaints) = read(&saved.to_json()).unwrap();
         assert_eq!(complaints, []);
         assert_eq!(opened, saved);
