@@ -2,9 +2,13 @@
 
 mod common;
 
+use attention_lab::attention::EffectiveKind;
 use attention_lab::gpu::heat::{Colours, PALETTE, Scale};
 use attention_lab::gpu::plate::{Content, Factors, Kind, Plate, Scene};
 use attention_lab::gpu::{BufferId, BufferSpec, Category, Gpu, Program, Replay};
+use attention_lab::lab::experiment::{self as lab, Pool, View};
+use attention_lab::lab::protocol::Viewport;
+use attention_lab::lab::{matrix, picture};
 use attention_lab::pattern::{BlockList, Rule};
 use attention_lab::task::random::normal;
 use pollster::block_on;
@@ -93,7 +97,7 @@ fn wanted(
     rows.iter().flat_map(|r| columns.iter().map(move |c| (r, c))).map(|(r, c)| pixel(r, c)).collect()
 }
 
-fn picture(plate: &mut Plate, scene: &Scene<'_>) -> Vec<f32> {
+fn show(plate: &mut Plate, scene: &Scene<'_>) -> Vec<f32> {
     block_on(plate.set(scene)).unwrap();
     let mut last = None;
     while let Some(progress) = block_on(plate.step()).unwrap() {
@@ -153,11 +157,11 @@ fn scores_weights_and_differences_are_the_matrix() {
                 let weight = |i, j| x.may(i, j).then(|| x.weight(i, j));
                 let at = |a: &Matrix, i, j| if a.may(i, j) { a.weight(i, j) } else { 0.0 };
                 let difference = |i, j| Some(at(&x, i, j) - at(&y, i, j));
-                let got = picture(&mut plate, &scene(Content::Scores(&factors)));
+                let got = show(&mut plate, &scene(Content::Scores(&factors)));
                 assert_same(&format!("scores {name}"), &got, &wanted(&rows, &columns, mean, score));
-                let got = picture(&mut plate, &scene(Content::Weights(&factors)));
+                let got = show(&mut plate, &scene(Content::Weights(&factors)));
                 assert_same(&format!("weights {name}"), &got, &wanted(&rows, &columns, mean, weight));
-                let got = picture(&mut plate, &scene(Content::Difference(&factors, &other)));
+                let got = show(&mut plate, &scene(Content::Difference(&factors, &other)));
                 assert_same(&format!("difference {name}"), &got, &wanted(&rows, &columns, mean, difference));
             }
         }
@@ -183,11 +187,11 @@ fn masks_and_blocks_are_the_rule_and_the_list() {
         for mean in [false, true] {
             let scene = |content| Scene { content, n, m, head: HEAD, mean, rows: &rows, columns: &columns };
             let share = wanted(&rows, &columns, mean, |i, j| Some(f64::from(u8::from(rule.may(i, j, n, m)))));
-            let got = picture(&mut plate, &scene(Content::Pattern(rule.encode(n, m))));
+            let got = show(&mut plate, &scene(Content::Pattern(rule.encode(n, m))));
             assert_same("pattern", &got, &share);
             let kind = |i: usize, j: usize| Some(0.5 * f64::from(kinds[i / 16 * list.key_blocks() + j / 32]));
             let blocks = Content::Visited { kinds: &kinds, block_q: 16, block_k: 32 };
-            assert_same("visited", &picture(&mut plate, &scene(blocks)), &wanted(&rows, &columns, false, kind));
+            assert_same("visited", &show(&mut plate, &scene(blocks)), &wanted(&rows, &columns, false, kind));
         }
     }
 }
@@ -223,7 +227,7 @@ fn a_long_picture_comes_coarse_first_and_then_in_tiles() {
     block_on(plate.set(&scene)).unwrap();
     block_on(plate.step()).unwrap();
     let pattern = Content::Pattern(x.rule.encode(n, n));
-    let got = picture(&mut plate, &Scene { content: pattern, ..scene });
+    let got = show(&mut plate, &Scene { content: pattern, ..scene });
     assert!(got.iter().all(|v| *v == 0.0 || *v == 1.0));
 }
 
@@ -238,7 +242,7 @@ fn what_is_not_finite_is_counted_and_loud() {
     let pixels = ranges(0.0, n as f64, n, n);
     let content = Content::Weights(&factors);
     let scene = Scene { content, n, m: n, head: HEAD, mean: false, rows: &pixels, columns: &pixels };
-    let got = picture(&mut plate, &scene);
+    let got = show(&mut plate, &scene);
     let loud: Vec<usize> = (0..n * n).filter(|&i| got[i].is_nan()).collect();
     assert_eq!(loud, (0..8).map(|j| 7 * n + j).collect::<Vec<_>>());
     let summary = block_on(plate.summary()).unwrap();
@@ -249,7 +253,15 @@ fn what_is_not_finite_is_counted_and_loud() {
     palette.extend([[1, 2, 3], [4, 5, 6], [255, 0, 180]]);
     assert_eq!(palette.len(), PALETTE);
     for (scale, curve) in [(Scale::Linear, 1.0), (Scale::Sqrt, 0.5)] {
-        let colours = Colours { palette: palette.clone(), scale, signed: false, top: summary.largest, floor: 1e-6 };
+        let colours = Colours {
+            palette: palette.clone(),
+            scale,
+            signed: false,
+            top: summary.largest,
+            floor: 1e-6,
+            hatch: 6,
+            hatch_zero: false,
+        };
         let image = block_on(plate.image(&colours)).unwrap();
         assert_eq!(image.len(), n * n * 4);
         for (i, value) in got.iter().enumerate() {
@@ -266,6 +278,66 @@ fn what_is_not_finite_is_counted_and_loud() {
     }
 }
 
+/// The device's picture and the host's, of the same scene: one colour for every pixel.
+#[test]
+fn host_and_device_paint_the_same_picture() {
+    let Some(gpu) = common::gpu() else { return };
+    let mut plate = block_on(Plate::new(&gpu)).unwrap();
+    let (n, m, rule) = (90, 90, Rule::Window { radius: 7, dilation: 1, global: 3, causal: true });
+    let x = Matrix::random(21, Kind::Softmax, rule.clone(), n, m, 8);
+    let y = Matrix::random(22, Kind::Softmax, Rule::All { causal: true }, n, m, 8);
+    let (factors, other) = (x.upload(&gpu), y.upload(&gpu));
+    let host = |a: &Matrix| matrix::Matrix {
+        left: a.left.clone(),
+        right: a.right.clone(),
+        row: a.row.clone(),
+        kind: EffectiveKind::Softmax,
+        rule: a.rule.clone(),
+        n,
+        m,
+        rank: a.rank,
+    };
+    let (on_host, full) = (host(&x), host(&y));
+    let viewport = Viewport { row: 3.3, col: 1.7, rows: 71.0, cols: 64.5 };
+    for view in [View::Mask, View::Scores, View::Weights, View::Difference] {
+        for (pool, colour_scale, dark) in [(Pool::Max, lab::Scale::Sqrt, false), (Pool::Mean, lab::Scale::Log, true)] {
+            let scene = picture::Scene {
+                view,
+                matrix: &on_host,
+                full: Some(&full),
+                blocks: None,
+                head: HEAD,
+                pool,
+                scale: colour_scale,
+                viewport,
+                width: 49,
+                height: 55,
+                dark,
+            };
+            let mut raster = picture::Raster::exact(scene);
+            while raster.step() {}
+            let values = raster.finish();
+            let want = picture::colour::paint(&values, view, colour_scale, dark);
+
+            let content = match view {
+                View::Mask => Content::Pattern(factors.mask),
+                View::Scores => Content::Scores(&factors),
+                View::Difference => Content::Difference(&factors, &other),
+                _ => Content::Weights(&factors),
+            };
+            let (rows, columns) = (scene.area().rows(), scene.area().columns());
+            let mean = pool == Pool::Mean;
+            show(&mut plate, &Scene { content, n, m, head: HEAD, mean, rows: &rows, columns: &columns });
+            let domain = picture::colour::domain(view, block_on(plate.summary()).unwrap().largest);
+            let colours = picture::colour::on_device(view, colour_scale, dark, domain);
+            let got = block_on(plate.image(&colours)).unwrap();
+            assert_eq!(got.len(), want.len());
+            let off = got.iter().zip(&want).filter(|&(a, b)| a.abs_diff(*b) > 3).count();
+            assert_eq!(off, 0, "{view:?} {pool:?}: {off} of {} bytes differ", want.len());
+        }
+    }
+}
+
 #[test]
 fn a_plate_gives_its_memory_back() {
     let Some(gpu) = common::gpu() else { return };
@@ -273,7 +345,7 @@ fn a_plate_gives_its_memory_back() {
     let pixels = ranges(0.0, 64.0, 64, 64);
     let content = Content::Pattern(Rule::All { causal: true }.encode(64, 64));
     let scene = Scene { content, n: 64, m: 64, head: 0, mean: false, rows: &pixels, columns: &pixels };
-    picture(&mut plate, &scene);
+    show(&mut plate, &scene);
     let before = gpu.ledger().allocations();
     block_on(plate.set(&scene)).unwrap();
     block_on(plate.step()).unwrap();

@@ -1,12 +1,17 @@
-//! A canvas of the page, handed to the worker, that plates are drawn on.
+//! A canvas outside the page that plates are drawn on with WebGPU.
+//!
+//! The page's own canvas keeps a 2D context, onto which the worker copies this one with `drawImage` in the task that drew it:
+//! a canvas keeps the kind of context it got first, and the CPU interpreter must be able to take over the page's when the
+//! device is lost for good.
 
 use super::heat::Colours;
 use super::plate::Plate;
 use super::{Error, Gpu};
 
-/// An OffscreenCanvas with a WebGPU context of one device. After the device was lost, make another from the same canvas.
+/// An OffscreenCanvas with a WebGPU context of one device. A new device needs a new one.
 pub struct Canvas {
     gpu: Gpu,
+    element: web_sys::OffscreenCanvas,
     surface: wgpu::Surface<'static>,
     config: wgpu::SurfaceConfiguration,
     /// To be configured before the next frame.
@@ -14,18 +19,25 @@ pub struct Canvas {
 }
 
 impl Canvas {
-    pub fn new(gpu: &Gpu, canvas: wgpu::web_sys::OffscreenCanvas) -> Result<Self, Error> {
+    /// A canvas of this many pixels.
+    pub fn new(gpu: &Gpu, width: u32, height: u32) -> Result<Self, Error> {
         gpu.check()?;
-        let (width, height) = (canvas.width().max(1), canvas.height().max(1));
-        let target = wgpu::SurfaceTarget::OffscreenCanvas(canvas);
+        let words = |e: wasm_bindgen::JsValue| Error::Surface(format!("{e:?}"));
+        let element = web_sys::OffscreenCanvas::new(width.max(1), height.max(1)).map_err(words)?;
+        let target = wgpu::SurfaceTarget::OffscreenCanvas(element.clone());
         let surface = gpu.instance().create_surface(target).map_err(|e| Error::Surface(e.to_string()))?;
         let mut config = surface
-            .get_default_config(gpu.adapter(), width, height)
+            .get_default_config(gpu.adapter(), width.max(1), height.max(1))
             .ok_or_else(|| Error::Surface("the adapter cannot draw on a canvas".into()))?;
         // Palettes hold what is to be seen; nothing is to be converted.
         config.format = config.format.remove_srgb_suffix();
         config.alpha_mode = wgpu::CompositeAlphaMode::Opaque;
-        Ok(Self { gpu: gpu.clone(), surface, config, stale: true })
+        Ok(Self { gpu: gpu.clone(), element, surface, config, stale: true })
+    }
+
+    /// What to copy from, right after [`Canvas::present`] returned.
+    pub fn element(&self) -> &web_sys::OffscreenCanvas {
+        &self.element
     }
 
     /// The size of the next frame, in pixels.

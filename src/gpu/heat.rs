@@ -15,6 +15,10 @@ pub struct Colours {
     pub top: f32,
     /// The smallest share of the top that the logarithmic scale tells from 0.
     pub floor: f32,
+    /// Pixels between two lines of the hatching.
+    pub hatch: u32,
+    /// Zero is hatched as forbidden cells are.
+    pub hatch_zero: bool,
 }
 
 /// Length of [`Colours::palette`].
@@ -88,7 +92,7 @@ impl Plate {
         let storage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
         put(&gpu, &mut self.palette, "plate.palette", bytemuck::cast_slice(&palette), storage).await?;
         let top = if colours.top > 0.0 { colours.top } else { 1.0 };
-        let uniform: [u32; 8] = [
+        let uniform: [u32; 12] = [
             colours.scale as u32,
             colours.signed.into(),
             top.to_bits(),
@@ -96,6 +100,10 @@ impl Plate {
             width as u32,
             height as u32,
             columns as u32,
+            colours.hatch.max(1),
+            colours.hatch_zero.into(),
+            0,
+            0,
             0,
         ];
         let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;

@@ -21,7 +21,8 @@ fn cut(part: Part, flops: f64, max_per_axis: u32, budget: f64, parts: &mut Vec<P
     let longest = (0..3).max_by_key(|&a| part.groups[a]).unwrap_or(0);
     let length = part.groups[longest];
     let for_size = length.div_ceil(max_per_axis);
-    let for_time = ((flops / budget).ceil().min(f64::from(u32::MAX)) as u32).clamp(1, length);
+    // Parts are of whole groups and so not all equal: a twentieth above the budget is borne.
+    let for_time = ((flops / budget - 0.05).ceil().min(f64::from(u32::MAX)) as u32).clamp(1, length);
     let pieces = for_size.max(for_time);
     if pieces <= 1 {
         parts.push(part);
@@ -75,7 +76,7 @@ mod tests {
         let (groups, flops, budget) = ([64, 8, 2], 1_000_000, 5_000);
         for part in split(groups, flops, 65_535, budget) {
             let size: u32 = part.groups.iter().product();
-            assert!(size == 1 || u64::from(size) * flops / 1024 <= budget, "{part:?}");
+            assert!(size == 1 || u64::from(size) * flops / 1024 <= budget * 21 / 20, "{part:?}");
         }
     }
 

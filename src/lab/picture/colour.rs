@@ -3,6 +3,7 @@
 
 use super::super::experiment::{Scale, View};
 use super::{ABSENT, Values};
+use crate::gpu::heat::{self, Colours};
 
 /// Stops of cividis (Nuñez, Anderton and Renslow, 2018) from 0 to 1.
 pub const CIVIDIS: [[u8; 3]; 9] = [
@@ -51,30 +52,83 @@ pub fn scaled(x: f32, scale: Scale) -> f32 {
     }
 }
 
+/// Lines over what the pattern forbids, so that it is told apart without colour too.
+pub fn hatch(dark: bool) -> [u8; 3] {
+    if dark { [0x34, 0x36, 0x3b] } else { [0xc9, 0xc6, 0xbd] }
+}
+
+/// Pixels between two lines of the hatching.
+const HATCH: usize = 6;
+
+/// Whether a view has values below zero.
+fn is_signed(view: View) -> bool {
+    matches!(view, View::Scores | View::Difference)
+}
+
+/// Whether a view shows a pattern, in which zero is what is forbidden.
+fn is_pattern(view: View) -> bool {
+    matches!(view, View::Mask | View::Blocks)
+}
+
+/// What the ends of the colours stand for, where the largest finite value is of size `largest`: 0 to 1, or symmetric
+/// around 0.
+pub fn domain(view: View, largest: f32) -> [f64; 2] {
+    // A picture without any difference is all neutral; its domain must not be empty.
+    let end = if !is_signed(view) || largest == 0.0 { 1.0 } else { f64::from(largest) };
+    [if is_signed(view) { -end } else { 0.0 }, end]
+}
+
 /// Values as RGBA bytes.
 pub fn paint(values: &Values, view: View, scale: Scale, dark: bool) -> Vec<u8> {
-    let signed = matches!(view, View::Scores | View::Difference);
     let top = values.domain[1].max(f64::MIN_POSITIVE) as f32;
-    let colour = |x: f32| -> [u8; 3] {
-        if x == ABSENT {
-            absent(dark)
+    // Patterns have three levels at most; a scale would only shift the middle one.
+    let scale = if is_pattern(view) { Scale::Linear } else { scale };
+    let mut out = Vec::with_capacity(values.cells.len() * 4);
+    for (i, &x) in values.cells.iter().enumerate() {
+        let [r, g, b] = if x == ABSENT || (x == 0.0 && is_pattern(view)) {
+            let (column, row) = (i % values.width, i / values.width);
+            if (column + row).is_multiple_of(HATCH) { hatch(dark) } else { absent(dark) }
         } else if !x.is_finite() {
             LOUD
-        } else if matches!(view, View::Mask | View::Blocks) {
-            mix(absent(dark), ink(dark), x)
-        } else if signed {
-            let size = scaled((x / top).abs(), scale);
-            gradient(&SIGNED, 0.5 + 0.5 * size.copysign(x))
+        } else if is_signed(view) {
+            step(view, dark, 0.5 + 0.5 * scaled((x / top).abs(), scale).copysign(x))
         } else {
-            gradient(&CIVIDIS, scaled(x / top, scale))
-        }
-    };
-    let mut out = Vec::with_capacity(values.cells.len() * 4);
-    for &x in &values.cells {
-        let [r, g, b] = colour(x);
+            step(view, dark, scaled(x / top, scale))
+        };
         out.extend([r, g, b, 255]);
     }
     out
+}
+
+/// The same colours for pictures drawn by the device.
+pub fn on_device(view: View, scale: Scale, dark: bool, domain: [f64; 2]) -> Colours {
+    let mut palette: Vec<[u8; 3]> = (0..=255u8).map(|i| step(view, dark, f32::from(i) / 255.0)).collect();
+    palette.extend([absent(dark), hatch(dark), LOUD]);
+    let scale = match scale {
+        Scale::Sqrt if !is_pattern(view) => heat::Scale::Sqrt,
+        Scale::Log if !is_pattern(view) => heat::Scale::Log,
+        _ => heat::Scale::Linear,
+    };
+    Colours {
+        palette,
+        scale,
+        signed: is_signed(view),
+        top: domain[1] as f32,
+        floor: LOG_FLOOR,
+        hatch: HATCH as u32,
+        hatch_zero: is_pattern(view),
+    }
+}
+
+/// The colour at `t` from 0 to 1 of a view's range.
+fn step(view: View, dark: bool, t: f32) -> [u8; 3] {
+    if is_pattern(view) {
+        mix(absent(dark), ink(dark), t)
+    } else if is_signed(view) {
+        gradient(&SIGNED, t)
+    } else {
+        gradient(&CIVIDIS, t)
+    }
 }
 
 /// The colour at `t` from 0 to 1 between equidistant stops.
@@ -94,7 +148,7 @@ mod tests {
 
     #[test]
     fn ends_of_the_scales_are_the_ends_of_the_gradients() {
-        let values = Values { cells: vec![0.0, 1.0, f32::NAN, ABSENT], domain: [0.0, 1.0], non_finite: 1 };
+        let values = Values { width: 4, cells: vec![0.0, 1.0, f32::NAN, ABSENT], domain: [0.0, 1.0], non_finite: 1 };
         for scale in [Scale::Linear, Scale::Sqrt, Scale::Log] {
             let rgba = paint(&values, View::Weights, scale, false);
             assert_eq!(&rgba[..3], CIVIDIS[0]);
@@ -102,7 +156,7 @@ mod tests {
             assert_eq!(&rgba[8..11], LOUD);
             assert_eq!(&rgba[12..16], [0xe6, 0xe4, 0xde, 255]);
         }
-        let signed = Values { cells: vec![-2.0, 0.0, 2.0], domain: [-2.0, 2.0], non_finite: 0 };
+        let signed = Values { width: 3, cells: vec![-2.0, 0.0, 2.0], domain: [-2.0, 2.0], non_finite: 0 };
         let rgba = paint(&signed, View::Difference, Scale::Linear, false);
         assert_eq!([&rgba[..3], &rgba[4..7], &rgba[8..11]], [&SIGNED[0][..], &SIGNED[1], &SIGNED[2]]);
     }

@@ -12,6 +12,7 @@ const TOGETHER: usize = 16;
 /// One value for each pixel, row-major.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Values {
+    pub width: usize,
     pub cells: Vec<f32>,
     /// 0 to 1, or symmetric around 0 for signed views.
     pub domain: [f64; 2],
@@ -30,13 +31,7 @@ pub struct Raster<'a> {
 impl<'a> Raster<'a> {
     /// Every cell under each pixel takes part.
     pub fn exact(scene: Scene<'a>) -> Self {
-        let viewport = scene.clamped();
-        let rows = (0..scene.height)
-            .map(|y| Scene::cells(viewport.row, viewport.rows, scene.height, y, scene.matrix.n))
-            .collect();
-        let columns = (0..scene.width)
-            .map(|x| Scene::cells(viewport.col, viewport.cols, scene.width, x, scene.matrix.m))
-            .collect();
+        let (rows, columns) = (scene.area().rows(), scene.area().columns());
         Self { scene, rows, columns, values: vec![ABSENT; scene.width * scene.height], next: 0 }
     }
 
@@ -78,11 +73,9 @@ impl<'a> Raster<'a> {
     /// The picture; what was not computed is absent.
     pub fn finish(self) -> Values {
         let non_finite = self.values.iter().filter(|x| !x.is_finite() && **x != ABSENT).count() as u64;
-        let signed = matches!(self.scene.view, View::Scores | View::Difference);
         let largest = self.values.iter().filter(|x| x.is_finite()).fold(0.0f32, |a, x| a.max(x.abs()));
-        // A picture without any difference is all neutral; its domain must not be empty.
-        let end = if !signed || largest == 0.0 { 1.0 } else { f64::from(largest) };
-        Values { cells: self.values, domain: [if signed { -end } else { 0.0 }, end], non_finite }
+        let domain = super::colour::domain(self.scene.view, largest);
+        Values { width: self.scene.width, cells: self.values, domain, non_finite }
     }
 
     /// One line of pixels over these rows of cells.
