@@ -31,7 +31,7 @@ pub fn forward(id: &str) {
 pub fn forward_long(id: &str) {
     let gpu = device::gpu();
     for causal in causalities(variant(id)) {
-        let shape = Shape { batch: 1, heads: 2, n: 1000, m: 1000, dim: 7 };
+        let shape = Shape { batch: 1, heads: 2, n: 1000, m: 1000, dim: 5 };
         check(&Case::new(id, shape, causal, configurations(id)[0], Request::default()), gpu.as_ref());
     }
 }
