@@ -6,18 +6,23 @@ import { Plot, d3 } from './vendor/charts.js';
 // Colours are CSS custom properties, so that a chart follows the theme without being drawn anew.
 export function drawChart(element, chart) {
   const points = chart.series.flatMap((s) => s.points.map((p) => ({ ...p, series: s })));
-  const lengths = [...new Set(points.map((p) => p.n))].sort((a, b) => a - b);
-  const wide = chart.width > 520;
   const ends = labelled(chart);
+  const lengths = [...new Set(points.map((p) => p.n))].sort((a, b) => a - b);
+  const predicted = chart.series.flatMap((s) => s.predicted);
+  const values = [...points.map((p) => p.y), ...predicted.map((p) => p.y)];
   const svg = Plot.plot({
     width: chart.width,
     height: Math.round(Math.max(300, chart.width * 0.62)),
-    marginLeft: 58,
-    marginRight: wide ? 120 : 86,
-    marginBottom: 40,
+    marginTop: 14,
+    marginLeft: 62,
+    marginRight: Math.min(chart.width * 0.4, 18 + 6.9 * Math.max(0, ...ends.map((end) => end.name.length))),
+    marginBottom: 46,
     style: { background: 'transparent', color: 'var(--ink)', fontFamily: 'var(--sans)', fontSize: '0.75rem', overflow: 'visible' },
-    x: { type: 'log', base: 2, label: chart.xLabel, ticks: thinned(lengths, chart.width), tickFormat: (n) => d3.format(',')(n) },
-    y: { type: 'log', label: chart.yLabel, grid: true, tickFormat: chart.kind === 'bytes' ? bytes : milliseconds, ticks: 5, nice: true },
+    x: { type: 'log', base: 2, label: chart.xLabel, labelAnchor: 'center', labelArrow: false, labelOffset: 38, ticks: thinned(lengths, chart.width), tickFormat: (n) => d3.format(',')(n) },
+    y: {
+      type: 'log', label: null, grid: true, ticks: chart.kind === 'bytes' ? powers(values, 4) : powers(values, 10),
+      domain: bounds(values, chart.kind === 'bytes' ? 4 : 10), tickFormat: chart.kind === 'bytes' ? bytes : milliseconds,
+    },
     marks: [
       ...chart.series.flatMap((s) => [
         Plot.line(s.predicted, { x: 'n', y: 'y', stroke: s.colour, strokeDasharray: '1 4', strokeWidth: 1.25 }),
@@ -39,11 +44,26 @@ export function drawChart(element, chart) {
   spread(svg, ends);
 }
 
-// Direct labels: one per series, at its last point.
+// Direct labels: one per series, where its line ends, the predicted part included.
 function labelled(chart) {
   return chart.series
     .filter((s) => s.points.length && !s.overlay)
-    .map((s) => ({ ...s.points.at(-1), name: s.name, colour: s.colour }));
+    .map((s) => ({ ...(s.predicted.at(-1) ?? s.points.at(-1)), name: s.name, colour: s.colour }));
+}
+
+// The range of the values, out to whole powers of `base`.
+function bounds(values, base) {
+  const log = (v) => Math.log(v) / Math.log(base);
+  const low = Math.floor(log(Math.min(...values)) + 1e-9);
+  const high = Math.ceil(log(Math.max(...values)) - 1e-9);
+  return [base ** low, base ** Math.max(high, low + 1)];
+}
+
+// Powers of `base` over the range, no more than eight.
+function powers(values, base) {
+  const [low, high] = bounds(values, base).map((v) => Math.round(Math.log(v) / Math.log(base)));
+  const step = Math.ceil((high - low + 1) / 8);
+  return d3.range(low, high + 1, step).map((exponent) => base ** exponent);
 }
 
 // Labels that would lie on one another are moved apart, from the top down.

@@ -27,6 +27,11 @@ pub fn query() -> String {
     window().location().search().unwrap_or_default().trim_start_matches('?').to_owned()
 }
 
+/// Whether the browser offers WebGPU at all; whether there is an adapter only the engine finds out.
+pub fn has_webgpu() -> bool {
+    js_sys::Reflect::get(&window().navigator(), &"gpu".into()).is_ok_and(|gpu| gpu.is_object())
+}
+
 /// Keeps the address in step with the experiment. Browsers limit how often it may change, hence the pause.
 pub fn keep_address(lab: Lab) {
     let timer = StoredValue::new_local(None::<TimeoutHandle>);

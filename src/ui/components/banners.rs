@@ -1,6 +1,7 @@
 //! What the visitor should know: no WebGPU, a software adapter, a lost device, a refusal, a bad link, a failure.
 
 use crate::lab::protocol::{Backend, Command};
+use crate::ui::browser;
 use crate::ui::state::{Phase, SessionStoreFields, use_lab};
 use crate::ui::texts::{fill, t};
 use leptos::prelude::*;
@@ -20,27 +21,24 @@ pub fn Banners() -> impl IntoView {
             }}
             {move || session.adapter().get().filter(|_| !dismissed.get()).and_then(|facts| {
                 let on_cpu = session.backend().get() == Backend::Cpu || facts.backend == "cpu";
+                let has_webgpu = browser::has_webgpu();
                 let text = match (on_cpu, facts.software) {
-                    (true, true) => fill("banner.software_cpu", &[("name", &facts.name)]),
-                    (true, false) => t("banner.no_webgpu").to_owned(),
+                    (true, _) if !has_webgpu => t("banner.no_webgpu").to_owned(),
+                    (true, _) => session.notice().get()?,
                     (false, true) => fill("banner.software_gpu", &[("name", &facts.name)]),
                     (false, false) => return None,
                 };
-                let how = (on_cpu && !facts.software).then(|| view! {
-                    <a href="https://caniuse.com/webgpu">{t("banner.webgpu_how")}</a>
-                });
                 Some(view! {
                     <div class="banner" id="banner-adapter">
                         <span class="grow">{text}</span>
-                        {how}
-                        {(on_cpu && facts.software).then(|| view! {
+                        {(!has_webgpu).then(|| view! { <a href="https://caniuse.com/webgpu">{t("banner.webgpu_how")}</a> })}
+                        {(on_cpu && has_webgpu).then(|| view! {
                             <button type="button" id="use-gpu" on:click=move |_| lab.send_now(Command::Start { backend: Backend::Gpu })>{t("banner.use_gpu")}</button>
                         })}
                         <button type="button" class="plain" on:click=move |_| dismissed.set(true)>{t("banner.dismiss")}</button>
                     </div>
                 })
             })}
-            {move || session.notice().get().map(|notice| view! { <div class="banner" id="banner-notice"><span class="grow">{notice}</span></div> })}
             {move || session.lost().get().map(|loss| {
                 let values = [("reason", loss.reason.as_str())];
                 let text = if loss.recovered { fill("banner.recovered", &values) } else { fill("banner.lost", &values) };

@@ -117,7 +117,7 @@ fn describe(quantity: Quantity, points: &[Point], overlays: &[ResultFile], width
     }
     json!({
         "kind": quantity.id(), "label": quantity.title(), "width": width, "series": series,
-        "xLabel": t("chart.length"), "yLabel": if quantity == Quantity::Time { t("chart.time_axis") } else { t("chart.bytes_axis") },
+        "xLabel": t("chart.length"),
     })
 }
 

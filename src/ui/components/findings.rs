@@ -97,10 +97,12 @@ fn clause(verdict: &Verdict, points: &[Point]) -> Option<(String, String)> {
             };
             Some((variant.clone(), text))
         }
+        // Beyond this, nobody was going to run it anyway.
+        Verdict::MemoryEnds { length, .. } if *length > 1 << 17 => None,
         Verdict::MemoryEnds { variant, length } => {
             let text = fill("findings.ends", &[("name", name_of(variant)), ("n", &n(*length))]);
-            // A sentence of its own for the base, which is compared with nobody.
-            Some((if variant == BASE { variant.clone() } else { format!("{variant} ends") }, text))
+            // A sentence of its own.
+            Some((format!("{variant} ends"), text))
         }
         Verdict::Growth { .. } => None,
     }

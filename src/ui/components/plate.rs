@@ -308,10 +308,12 @@ fn Cursor() -> impl IntoView {
     move || {
         place.get().map(|(x, y, width, height)| {
             // A cell smaller than this cannot be seen, so the mark is drawn larger, around its middle.
+            let bands = format!("M0 {y}H1M0 {}H1M{x} 0V1M{} 0V1", y + height, x + width);
             let (shown_width, shown_height) = (width.max(0.012), height.max(0.012));
             view! {
                 <svg class="overlay" viewBox="0 0 1 1" preserveAspectRatio="none" aria-hidden="true">
-                    <path class="band" d=format!("M0 {y}H1M0 {}H1M{x} 0V1M{} 0V1", y + height, x + width)/>
+                    <path class="band under" d=bands.clone()/>
+                    <path class="band" d=bands/>
                     <rect class="cell" x=x + (width - shown_width) / 2.0 y=y + (height - shown_height) / 2.0 width=shown_width height=shown_height/>
                 </svg>
             }

@@ -1,0 +1,127 @@
+// The place Attention: plates, cursor, controls, permalink.
+import { test, expect, pixels } from './lab.mjs';
+
+/** Waits until the plate stands as asked for, and returns how many pictures it has had. */
+async function drawn(page, plate = 0) {
+  const figure = page.locator(`#plate-${plate}`);
+  await expect(figure).toHaveAttribute('data-drawn', 'exact', { timeout: 30_000 });
+  return Number(await figure.getAttribute('data-draws'));
+}
+
+const near = (a, b, by = 6) => a.slice(0, 3).every((value, channel) => Math.abs(value - b[channel]) <= by);
+
+test('a mask is drawn cell by cell as its rule says', async ({ lab }) => {
+  const page = await lab.open('?v=1&view=mask&variant=sliding_window&sliding_window.window=16&n=64&theme=light');
+  await drawn(page);
+  const image = await pixels(page.locator('#plate-0 canvas'));
+  const at = (row, col) => image.at((col + 0.5) / 64, (row + 0.5) / 64);
+  const may = at(32, 32);
+  const not = at(60, 2);
+  expect(near(may, not, 40)).toBe(false);
+  for (let row = 1; row < 64; row += 7) {
+    for (let col = 2; col < 64; col += 5) {
+      const want = Math.abs(row - col) <= 8 ? may : not;
+      expect(near(at(row, col), want), `row ${row}, column ${col}`).toBe(true);
+    }
+  }
+});
+
+test('the colour of a weight is what the legend says of the number read out', async ({ lab }) => {
+  const page = await lab.open('?v=1&view=weights&variant=full&n=16&theme=light');
+  await drawn(page);
+  const canvas = page.locator('#plate-0 canvas');
+  const image = await pixels(canvas);
+  const box = await canvas.boundingBox();
+  const gradient = await page.locator('#plate-0 .legend .bar').evaluate((bar) => getComputedStyle(bar).backgroundImage);
+  const stops = [...gradient.matchAll(/rgb\((\d+), (\d+), (\d+)\)/g)].map((match) => match.slice(1).map(Number));
+  const top = Number(await page.locator('#plate-0 .legend .number').last().textContent());
+  expect(stops.length).toBe(9);
+  for (const [row, col] of [[3, 3], [9, 2], [12, 12]]) {
+    await page.mouse.move(box.x + ((col + 0.5) / 16) * box.width, box.y + ((row + 0.5) / 16) * box.height);
+    await expect(page.locator('#readout .where')).toContainText(`(${row})`);
+    await expect(page.locator('#cell-0')).toContainText('weight');
+    const weight = Number(/weight ([\d.e-]+)/.exec(await page.locator('#cell-0').textContent())[1]);
+    const place = Math.min(weight / top, 1) * 8;
+    const [low, high] = [stops[Math.min(Math.floor(place), 7)], stops[Math.min(Math.floor(place), 7) + 1]];
+    const want = low.map((value, channel) => value + (high[channel] - value) * (place - Math.min(Math.floor(place), 7)));
+    // The colour of the cell's own corner: its middle is under the cursor's mark.
+    expect(near(image.at((col + 0.3) / 16, (row + 0.3) / 16), want, 8), `(${row}, ${col}): weight ${weight}`).toBe(true);
+  }
+});
+
+test('the slider answers at once and the plate follows', async ({ lab }) => {
+  const page = await lab.open('?v=1&variant=full&n=256');
+  const before = await drawn(page);
+  await page.locator('#length').focus();
+  await page.keyboard.press('ArrowRight');
+  await expect(page.locator('#state-line')).toContainText('304 tokens');
+  await expect.poll(async () => Number(await page.locator('#plate-0').getAttribute('data-draws'))).toBeGreaterThan(before);
+  await expect(page).toHaveURL(/n=304/);
+});
+
+test('a permalink comes back as it was', async ({ lab }) => {
+  const query = 'v=1&view=scores&variant=sliding_window,linear&sliding_window.window=32&n=128&heads=2&dim=32&causal=1&head=1&seed=7&theme=dark';
+  const page = await lab.open(`?${query}`);
+  await drawn(page);
+  await expect(page.locator('#banner-link')).toHaveCount(0);
+  await expect(page.locator('#state-line')).toContainText('window 32');
+  await page.locator('#causal').uncheck();
+  await expect(page).not.toHaveURL(/causal/);
+  const { searchParams } = new URL(page.url());
+  expect([searchParams.get('view'), searchParams.get('variant'), searchParams.get('n')]).toEqual(['scores', 'sliding_window,linear', '128']);
+  await page.reload();
+  await expect(page.locator('#state-line')).toContainText('bidirectional');
+  await expect(page.locator('#state-line')).toContainText('window 32');
+  await expect(page.locator('#seed')).toHaveValue('7');
+  expect(await page.evaluate(() => document.documentElement.dataset.theme)).toBe('dark');
+});
+
+test('what a link asks for and cannot have is named, and the rest applies', async ({ lab }) => {
+  const page = await lab.open('?v=1&variant=full&n=banana&colour=red&causal=1');
+  await expect(page.locator('#banner-link')).toContainText('banana');
+  await expect(page.locator('#banner-link')).toContainText('colour');
+  await expect(page.locator('#state-line')).toContainText('causal');
+});
+
+test('the cursor goes by keyboard, is shared by both plates, and is spoken', async ({ lab }) => {
+  const page = await lab.open('?v=1&variant=full,sliding_window&n=64');
+  await drawn(page, 0);
+  await drawn(page, 1);
+  await page.locator('#plate-0 .frame').focus();
+  await page.keyboard.press('Home');
+  await page.keyboard.press('ArrowRight');
+  await page.keyboard.press('ArrowRight');
+  await page.keyboard.press('Enter');
+  await expect(page.locator('#readout .where')).toContainText('(2)');
+  await expect(page.locator('#plate-1 .cell')).toHaveCount(1);
+  await expect(page.locator('#readout [aria-live]')).toContainText('key 2');
+  await expect(page.locator('#cell-1')).not.toBeEmpty();
+  await page.keyboard.press('+');
+  await expect(page.locator('#plate-0 .frame')).toHaveAttribute('data-zoomed', '');
+  await page.keyboard.press('0');
+  await page.keyboard.press('Escape');
+  await expect(page.locator('#plate-0 .cell')).toHaveCount(0);
+});
+
+test("the visitor's own words stand on the axes", async ({ lab }) => {
+  const page = await lab.open('?v=1&variant=full&n=16');
+  await page.locator('#text').fill('Ünïcode naïveté 🦀 one two three four five six seven eight nine ten eleven twelve thirteen');
+  await drawn(page);
+  await expect(page.locator('#plate-0 .axis.rows')).toContainText('Ünïcode');
+  await expect(page.locator('#plate-0 .axis.rows')).toContainText('🦀');
+  await expect(page.locator('#text-notice')).toContainText('16 tokens');
+});
+
+test('every view of every variant is drawn', async ({ lab }) => {
+  const page = await lab.open('?v=1&variant=full&n=64&view=mask');
+  let draws = await drawn(page);
+  for (const id of await page.locator('.gallery .pick').evaluateAll((all) => all.map((one) => one.id))) {
+    await page.locator(`#${id}`).click();
+    for (const view of ['mask', 'blocks', 'scores', 'weights', 'difference']) {
+      await page.locator(`input[name=view][value=${view}]`).check();
+      await expect.poll(async () => Number(await page.locator('#plate-0').getAttribute('data-draws')), { message: `${id} ${view}` }).toBeGreaterThan(draws);
+      draws = await drawn(page);
+    }
+  }
+  await expect(page.locator('#banner-failed')).toHaveCount(0);
+});
