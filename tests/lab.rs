@@ -144,6 +144,23 @@ fn both_back_ends_show_the_same_cells() {
 }
 
 #[test]
+fn both_back_ends_draw_the_same_pictures() {
+    if backends().len() < 2 {
+        return;
+    }
+    let e = experiment(&["sliding_window", "full"], 70);
+    for view in [View::Mask, View::Blocks, View::Scores, View::Weights, View::Difference] {
+        let picture = |backend| serve(backend, vec![explore(&e), show(view, 70, 45, 38)], quiet).1;
+        let (host, device) = (picture(Backend::Cpu), picture(Backend::Gpu));
+        assert_eq!((host.width, host.height, host.rgba.len()), (45, 38, 45 * 38 * 4), "{view:?}");
+        assert_eq!(device.rgba.len(), host.rgba.len(), "{view:?}");
+        // Colours are in 256 steps on the device; a value at the edge of two may fall to either side.
+        let off = host.rgba.iter().zip(&device.rgba).filter(|&(a, b)| a.abs_diff(*b) > 3).count();
+        assert_eq!(off, 0, "{view:?}: {off} of {} bytes differ", host.rgba.len());
+    }
+}
+
+#[test]
 fn every_view_of_every_variant_is_drawn() {
     for backend in backends() {
         for variant in ["full_naive", "full", "sliding_window", "linformer", "linear"] {

@@ -83,7 +83,7 @@ impl Plate {
         colours: &Colours,
     ) -> Result<Option<Drawing>, Error> {
         let Some((width, height, columns)) = self.size() else { return Ok(None) };
-        let gpu = self.gpu.clone();
+        let gpu = self.gpu().clone();
         let pipeline = heat_pipeline(&gpu, format).await?;
         assert_eq!(colours.palette.len(), PALETTE, "a palette has its steps and three colours");
         let palette: Vec<f32> = (colours.palette.iter())
@@ -128,7 +128,7 @@ impl Plate {
     /// What is computed so far as RGBA bytes, `[height, width, 4]`.
     pub async fn image(&mut self, colours: &Colours) -> Result<Vec<u8>, Error> {
         let Some((width, height, _)) = self.size() else { return Ok(Vec::new()) };
-        let gpu = self.gpu.clone();
+        let gpu = self.gpu().clone();
         let limit = u64::from(gpu.caps().max_texture_size);
         let needs = width.max(height) as u64;
         if needs > limit {

@@ -91,7 +91,7 @@ pub struct Summary {
 
 /// The device side of one plate. Its buffers grow with what is asked of it and are used again.
 pub struct Plate {
-    pub(super) gpu: Gpu,
+    gpu: Gpu,
     ranges: Option<Buffer>,
     pub(super) places: Option<Buffer>,
     pub(super) values: Option<Buffer>,
@@ -139,6 +139,10 @@ impl Plate {
         let (ranges, places, values, blocks) = (None, None, None, None);
         let (uniforms, palette, heat, work) = (None, None, None, None);
         Ok(Self { gpu, ranges, places, values, blocks, uniforms, summary, palette, heat, work })
+    }
+
+    pub fn gpu(&self) -> &Gpu {
+        &self.gpu
     }
 
     /// Makes `scene` the one that [`Plate::step`] computes. What was there is shown until it is overwritten only if the sizes

@@ -7,6 +7,7 @@ mod device;
 mod draw;
 mod explore;
 mod inbox;
+mod painter;
 mod pause;
 mod prepared;
 pub mod rates;
@@ -25,6 +26,7 @@ use device::Device;
 use draw::Show;
 use explore::Explored;
 use inbox::Watch;
+use painter::Painter;
 use std::rc::Rc;
 use timing::Stopwatch;
 
@@ -40,6 +42,8 @@ pub struct Engine {
     started: bool,
     shows: [Option<Show>; 2],
     explored: Option<Explored>,
+    /// The device's side of the plates, made when they are first drawn.
+    painters: [Option<Painter>; 2],
     /// Plates whose variant is to be timed when there is nothing else to do.
     untimed: Vec<usize>,
     stopwatch: Option<Rc<Stopwatch>>,
@@ -60,6 +64,7 @@ impl Engine {
             started: false,
             shows: Default::default(),
             explored: None,
+            painters: Default::default(),
             untimed: vec![],
             stopwatch: None,
             effort: sweep::effort(true),
@@ -197,6 +202,7 @@ impl Engine {
     /// Works on `device` from now on; what was on the old one is gone.
     fn take(&mut self, device: Device) {
         self.explored = None;
+        self.painters = Default::default();
         self.stopwatch = None;
         self.untimed.clear();
         self.effort = self.fixed_effort.unwrap_or_else(|| sweep::effort(matches!(device, Device::Cpu)));

@@ -36,18 +36,38 @@ impl Screen {
     }
 }
 
-/// A canvas that cannot be painted on stays as it is: the page's own text says what it would show.
+#[cfg(target_arch = "wasm32")]
+impl Screen {
+    /// Replaces what is shown by another canvas of this size.
+    pub fn copy(&self, from: &web_sys::OffscreenCanvas, width: u32, height: u32) {
+        let Screen::Canvas(canvas) = self else { return };
+        if let Some(context) = context(canvas, width, height) {
+            let _ = context.draw_image_with_offscreen_canvas(from, 0.0, 0.0);
+        }
+    }
+}
+
 #[cfg(target_arch = "wasm32")]
 fn paint(canvas: &web_sys::OffscreenCanvas, width: u32, height: u32, rgba: &[u8]) {
-    use wasm_bindgen::{Clamped, JsCast};
+    let context = context(canvas, width, height);
+    let image = web_sys::ImageData::new_with_u8_clamped_array_and_sh(wasm_bindgen::Clamped(rgba), width, height);
+    if let (Some(context), Ok(image)) = (context, image) {
+        let _ = context.put_image_data(&image, 0.0, 0.0);
+    }
+}
+
+/// The 2D context of a canvas of this size. A canvas that has none stays as it is: the page's own text says what it would
+/// show.
+#[cfg(target_arch = "wasm32")]
+fn context(
+    canvas: &web_sys::OffscreenCanvas,
+    width: u32,
+    height: u32,
+) -> Option<web_sys::OffscreenCanvasRenderingContext2d> {
+    use wasm_bindgen::JsCast;
     if canvas.width() != width || canvas.height() != height {
         canvas.set_width(width);
         canvas.set_height(height);
     }
-    let context = canvas.get_context("2d").ok().flatten();
-    let context = context.and_then(|c| c.dyn_into::<web_sys::OffscreenCanvasRenderingContext2d>().ok());
-    let image = web_sys::ImageData::new_with_u8_clamped_array_and_sh(Clamped(rgba), width, height);
-    if let (Some(context), Ok(image)) = (context, image) {
-        let _ = context.put_image_data(&image, 0.0, 0.0);
-    }
+    canvas.get_context("2d").ok().flatten()?.dyn_into().ok()
 }

@@ -1,7 +1,7 @@
 //! Serving `Show` and `Probe`: pictures of what was explored, and single cells of it.
 
 use super::Engine;
-use super::device::Fault;
+use super::device::{Device, Fault};
 use super::explore::Explored;
 use super::inbox::Watch;
 use super::pause::Pacer;
@@ -26,7 +26,7 @@ pub(super) struct Show {
 }
 
 /// Largest side of a picture, in pixels.
-const MAX_SIDE: u32 = 4096;
+pub(super) const MAX_SIDE: u32 = 4096;
 
 impl Engine {
     /// Draws plate `plate` as it was last asked for; nothing where it never was, or where there is nothing to show.
@@ -39,6 +39,9 @@ impl Engine {
             };
             experiment.head = head;
             return Box::pin(self.explore(experiment, watch)).await;
+        }
+        if let Device::Gpu(gpu) = self.device.clone() {
+            return self.draw_on_device(&gpu, plate, &show, watch).await;
         }
         let Some(explored) = &self.explored else { return Ok(()) };
         self.draw_on_host(plate, &show, explored, watch).await

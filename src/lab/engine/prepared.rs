@@ -4,12 +4,13 @@ use super::device::{Device, Fault};
 use super::inbox::Watch;
 use super::pause::Pacer;
 use crate::attention::{Effective, Refusal, Request, Setup, Variant};
-use crate::gpu::{Replay, now_ms};
+use crate::gpu::{Buffer, Replay, now_ms};
 use crate::graph::plan::{Plan, plan};
-use crate::graph::{Data, Graph, cpu};
+use crate::graph::{Data, Graph, TensorType, cpu};
 use crate::measure::fit::largest;
 use crate::task::Qkv;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 /// A variant's graph and plan, known to fit the device. Nothing is allocated yet.
 pub struct Planned {
@@ -99,6 +100,12 @@ impl Prepared {
             Device::Cpu => Place::Cpu { inputs: BTreeMap::new(), outputs: BTreeMap::new() },
         };
         Ok(Self { graph, plan, place })
+    }
+
+    /// The device's buffer of an output.
+    pub fn on_device(&self, name: &str) -> Option<(Rc<Buffer>, &TensorType)> {
+        let (id, ty) = self.plan.outputs.get(name)?;
+        Some((self.replay()?.buffer(*id).clone(), ty))
     }
 
     pub fn replay(&self) -> Option<&Replay> {
