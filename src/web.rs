@@ -2,9 +2,11 @@
 //! so that a browser compiles and caches it once.
 
 mod embed;
+mod api;
 mod page;
 mod worker;
 
 pub use embed::embed_main;
+pub use api::{ApiLab, ApiRun, api_open};
 pub use page::page_main;
 pub use worker::worker_main;

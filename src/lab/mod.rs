@@ -10,6 +10,7 @@ pub mod protocol;
 pub mod queue;
 pub mod results;
 pub mod screen;
+pub mod session;
 
 pub use embed::Embed;
 pub use engine::{Engine, Handle};

@@ -2,6 +2,7 @@
 //! main thread to the worker as JSON text; canvases are handed over beside them.
 
 use super::experiment::{Experiment, Pool, Scale, View};
+use crate::gpu::Caps;
 pub use crate::measure::{ErrorToFull, Timing};
 use serde::{Deserialize, Serialize};
 
@@ -78,6 +79,21 @@ pub struct AdapterFacts {
     pub max_buffer_bytes: u64,
     pub max_binding_bytes: u64,
     pub timer_quantum_ns: Option<u64>,
+}
+
+impl From<&Caps> for AdapterFacts {
+    fn from(caps: &Caps) -> Self {
+        Self {
+            name: caps.name.clone(),
+            driver: caps.driver.clone(),
+            backend: caps.backend.clone(),
+            software: caps.software,
+            features: caps.features(),
+            max_buffer_bytes: caps.max_buffer_bytes,
+            max_binding_bytes: caps.max_binding_bytes,
+            timer_quantum_ns: None,
+        }
+    }
 }
 
 /// One measured or refused point of a sweep.

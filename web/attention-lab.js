@@ -1,0 +1,142 @@
+// The lab for programs: numbers and no interface.
+//
+//   import { Lab } from './attention-lab.js';
+//   const lab = await Lab.create({ backend: 'auto' });
+//   const run = await lab.prepare({ variant: 'full', causal: true, batch: 1, heads: 4, length: 1024, dim: 64 });
+//   run.write({ q, k, v });
+//   await run.execute();
+//   const { out } = await run.read(['out']);
+//
+// Everything runs where it is called, on the page or in a worker; on the CPU back end `execute` holds that thread until it
+// is done, so call it from a worker there.
+import init, { api_open } from './attention_lab.js';
+
+/// What every call throws. `code` is `invalid` (the request makes no sense), `refused` (this method or device can't serve
+/// it), `no_adapter`, `lost`, `out_of_memory` or `internal`; `nearest` the nearest request that would do, in words, or null.
+export class LabError extends Error {
+  constructor({ code, message, nearest = null }) {
+    super(message);
+    this.name = 'LabError';
+    this.code = code;
+    this.nearest = nearest;
+  }
+}
+
+let ready;
+
+/// A device, or the lab's own code on the processor.
+export class Lab {
+  #lab;
+  #info;
+
+  constructor(lab) {
+    this.#lab = lab;
+    this.#info = JSON.parse(lab.info());
+  }
+
+  /// `backend`: `auto` (a GPU where there is a real one, else the CPU), `gpu` or `cpu`.
+  static async create({ backend = 'auto' } = {}) {
+    if (!['auto', 'gpu', 'cpu'].includes(backend)) {
+      throw new LabError({ code: 'invalid', message: `there is no backend \`${backend}\`; there are auto, gpu, cpu` });
+    }
+    await (ready ??= init());
+    return new Lab(await calling(() => api_open(backend)));
+  }
+
+  /// `backend`, `adapter` (name, driver, limits, features), `notice`, `schema`, `commit`.
+  get info() {
+    return this.#info;
+  }
+
+  /// Every variant with its parameters and tensors.
+  variants() {
+    return JSON.parse(this.#lab.variants());
+  }
+
+  /// Compiles and allocates one variant: `{ variant, params, causal, batch, heads, length, keys, dim, backward, padding,
+  /// seed }`. Extra tensors are drawn from the seed; `write` replaces them.
+  async prepare(request) {
+    return new Run(await calling(() => this.#lab.prepare(JSON.stringify(request))));
+  }
+
+  /// A single op: `matmul` `{ m, n, k, batch, trans_a, trans_b }` reads a and b and gives c; `softmax` `{ rows, cols }`
+  /// reads x and gives y; `layernorm` `{ rows, cols, epsilon }` reads x, gain and bias and gives y.
+  async prepareOp(name, sizes) {
+    return new Run(await calling(() => this.#lab.prepare_op(name, JSON.stringify(sizes))));
+  }
+
+  /// Resolves when everything submitted so far is done.
+  async wait() {
+    await calling(() => this.#lab.wait());
+  }
+
+  free() {
+    this.#lab.free();
+  }
+}
+
+/// Something prepared. `bytes`, `bytes_by_category`, `flops`, `stages`, `inputs` and `outputs` are known before it runs.
+export class Run {
+  #run;
+
+  constructor(run) {
+    this.#run = run;
+    Object.assign(this, JSON.parse(run.facts()));
+  }
+
+  /// Writes inputs by name, a Float32Array each.
+  write(tensors) {
+    for (const [name, values] of Object.entries(tensors)) {
+      if (!(values instanceof Float32Array)) {
+        throw new LabError({ code: 'invalid', message: `\`${name}\` must be a Float32Array` });
+      }
+      calling(() => this.#run.write(name, values));
+    }
+  }
+
+  /// Queues one run without waiting for it; `lab.wait()` or `read` does.
+  submit() {
+    calling(() => this.#run.submit());
+  }
+
+  /// Runs once; resolves when it is done.
+  async execute() {
+    await calling(() => this.#run.execute());
+  }
+
+  /// Outputs of the last run by name; all of them where no names are given.
+  async read(names = this.outputs.map((tensor) => tensor.name)) {
+    const read = {};
+    for (const name of names) read[name] = await calling(() => this.#run.read(name));
+    return read;
+  }
+
+  /// Time of one run in milliseconds: `{ median, min, max, spread, repeats, how }`.
+  async time({ spans = 7 } = {}) {
+    return JSON.parse(await calling(() => this.#run.time(spans)));
+  }
+
+  /// Gives its memory back; it can't be used any more.
+  free() {
+    this.#run.free();
+  }
+}
+
+/// Calls into the module, whose errors are JSON texts of a LabError.
+function calling(call) {
+  const understood = (error) => {
+    if (typeof error !== 'string') return error;
+    try {
+      return new LabError(JSON.parse(error));
+    } catch {
+      return new LabError({ code: 'internal', message: error });
+    }
+  };
+  let result;
+  try {
+    result = call();
+  } catch (error) {
+    throw understood(error);
+  }
+  return result instanceof Promise ? result.catch((error) => Promise.reject(understood(error))) : result;
+}
