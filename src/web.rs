@@ -1,12 +1,12 @@
 //! Entry points of the wasm module: the page, the worker that holds the engine, the embed. One module serves all three,
 //! so that a browser compiles and caches it once.
 
-mod embed;
 mod api;
+mod embed;
 mod page;
 mod worker;
 
-pub use embed::embed_main;
 pub use api::{ApiLab, ApiRun, api_open};
+pub use embed::embed_main;
 pub use page::page_main;
 pub use worker::worker_main;

@@ -2,10 +2,11 @@
 
 mod common;
 
-use attention_lab::gpu::{BufferId, Category, Gpu, Replay};
+use attention_lab::gpu::{BufferId, Category, Error, Gpu, Replay, Timer};
 use attention_lab::graph::ops::matmul::{Family, Matmul, Tile};
 use attention_lab::graph::plan::plan;
 use attention_lab::graph::{Data, Graph, LowerContext, TensorType, cpu, grad};
+use attention_lab::measure::tune::{Open, Tuned};
 use std::collections::BTreeMap;
 
 const SEED: u64 = 20_261;
@@ -190,4 +191,38 @@ fn built_in_choices_at_the_shapes_of_attention() {
         }
         Case { batch_a: &[2, 3], ..Case::new(0, [65, 128, 32]) }.check(&gpu, &context);
     }
+}
+
+#[test]
+fn measuring_chooses_the_fastest_and_lowering_follows() {
+    let Some(gpu) = common::gpu() else { return };
+    let base = LowerContext::from_caps(gpu.caps());
+    let g = Case { gradient: true, ..Case::new(0, [64, 48, 32]) }.graph();
+    pollster::block_on(async {
+        let timer = Timer::new(&gpu).await.expect("a clock");
+        let mut tuned = Tuned::new(gpu.caps());
+        let open = tuned.open(&g, &base);
+        let classes: Vec<&str> = open.iter().map(Open::class).collect();
+        assert_eq!(classes, ["matmul/nn/6.6.5.0", "matmul/nt/6.5.6.0", "matmul/tn/5.6.6.0"]);
+        let refused = tuned.measure(&gpu, &timer, &open[0], &base, &|| true).await;
+        assert_eq!(refused, Err(Error::Cancelled));
+        assert!(tuned.classes.is_empty());
+        tuned.measure(&gpu, &timer, &open[0], &base, &|| false).await.expect("it is measured");
+        let measured = &tuned.classes[open[0].class()];
+        assert_eq!(measured.choice, measured.figures[0].candidate);
+        assert!(measured.figures.windows(2).all(|w| w[0].ms <= w[1].ms) && measured.figures[0].ms > 0.0);
+        assert_eq!(tuned.open(&g, &base).len(), 2, "what is known is not measured again");
+
+        // The last of the candidates stands in for a choice that differs from the built-in one.
+        let other = measured.figures.last().expect("several").candidate.clone();
+        tuned.classes.get_mut("matmul/nn/6.6.5.0").expect("just measured").choice = other.clone();
+        let kept: Tuned = serde_json::from_str(&serde_json::to_string(&tuned).expect("plain data")).expect("the same");
+        assert_eq!(kept, tuned);
+        let mut context = base.clone();
+        Tuned::restore(Some(kept.clone()), gpu.caps()).apply(&mut context);
+        assert_eq!(context.choices["matmul/nn/6.6.5.0"], other);
+        Case::new(0, [64, 48, 32]).check(&gpu, &context);
+        let elsewhere = Tuned { adapter: "another".into(), ..kept };
+        assert!(Tuned::restore(Some(elsewhere), gpu.caps()).classes.is_empty());
+    });
 }

@@ -2,7 +2,8 @@
 
 use super::output::{print, print_json, table};
 use super::{Failure, backend};
-use attention_lab::attention::{ALL, Causal};
+use attention_lab::attention::ALL;
+use attention_lab::lab::describe::causal_word;
 use serde_json::json;
 
 pub fn run(as_json: bool) -> Result<(), Failure> {
@@ -38,12 +39,4 @@ pub fn run(as_json: bool) -> Result<(), Failure> {
         table(&["variant", "name", "causal", "cost", "paper"], &rows),
         table(&["adapter", "backend", "kind", "driver"], &adapters),
     ))
-}
-
-pub fn causal_word(causal: Causal) -> &'static str {
-    match causal {
-        Causal::Both => "both",
-        Causal::Never(_) => "never",
-        Causal::Always => "always",
-    }
 }

@@ -16,7 +16,7 @@ pub mod real;
 pub mod rng;
 mod types;
 
-pub use op::{Cost, Dispatch, GradContext, LowerContext, Lowered, Op, Slot};
+pub use op::{Cost, Dispatch, GradContext, LowerContext, Lowered, Op, Slot, Tunable};
 pub use ops::binary::BinaryKind;
 pub use ops::cross_entropy::IGNORED;
 pub use ops::random::Distribution;

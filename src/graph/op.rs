@@ -53,7 +53,7 @@ pub struct LowerContext {
     pub subgroup: Option<u32>,
     pub max_workgroup_storage: u32,
     pub max_invocations: u32,
-    /// Chosen tiles by op and shape class, made by measuring (`gpu::tune`); empty means the built-in choice.
+    /// Chosen tiles by op and shape class, made by measuring (`measure::tune`); empty means the built-in choice.
     pub choices: std::collections::BTreeMap<String, String>,
 }
 
@@ -101,6 +101,15 @@ pub struct Lowered {
     pub scratch: Vec<u64>,
 }
 
+/// The kernels among which measuring may choose for one op and shape class; see [`crate::measure::tune`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tunable {
+    /// Key of [`LowerContext::choices`]: what the choice holds for.
+    pub class: String,
+    /// Values that the key may have.
+    pub candidates: Vec<String>,
+}
+
 /// How an op can take part in fusion of elementwise chains.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Elementwise {
@@ -132,6 +141,11 @@ pub trait Op: Debug + 'static {
 
     /// Set for ops that map each element alone (with operands of the output's shape): they can be fused and run in place.
     fn elementwise(&self) -> Option<Elementwise> {
+        None
+    }
+
+    /// Set for ops with several kernels of which none is fastest everywhere.
+    fn tunable(&self, _context: &LowerContext, _inputs: &[&TensorType]) -> Option<Tunable> {
         None
     }
 

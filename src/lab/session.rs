@@ -117,9 +117,10 @@ impl Session {
             return Ok(cpu(None));
         }
         match (Gpu::new(options).await, backend) {
-            (Ok(gpu), Backend::Auto) if gpu.caps().software => {
-                Ok(cpu(Some(format!("{} computes on the processor, where the lab's own code is faster", gpu.caps().name))))
-            }
+            (Ok(gpu), Backend::Auto) if gpu.caps().software => Ok(cpu(Some(format!(
+                "{} computes on the processor, where the lab's own code is faster",
+                gpu.caps().name
+            )))),
             (Ok(gpu), _) => {
                 let context = LowerContext::from_caps(gpu.caps());
                 Ok(Self { place: Place::Gpu(gpu), notice: None, context })

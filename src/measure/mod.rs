@@ -5,6 +5,7 @@ pub mod fit;
 pub mod result;
 pub mod schedule;
 pub mod statistics;
+pub mod tune;
 pub mod verdict;
 
 use serde::{Deserialize, Serialize};

@@ -4,6 +4,7 @@
 //! [`LabError`], which the wrapper makes an `Error` of.
 
 use crate::gpu::Options;
+use crate::lab::describe;
 use crate::lab::protocol::Backend;
 use crate::lab::session::{LabError, OpRequest, Run, RunRequest, Session};
 use std::cell::RefCell;
@@ -29,6 +30,11 @@ pub async fn api_open(backend: String) -> Result<ApiLab, JsValue> {
 impl ApiLab {
     pub fn info(&self) -> Result<String, JsValue> {
         text(&self.0.info())
+    }
+
+    /// Every variant as `describe --json` shows it.
+    pub fn variants(&self) -> Result<String, JsValue> {
+        text(&crate::attention::ALL.iter().map(|v| describe::in_json(v)).collect::<Vec<_>>())
     }
 
     pub async fn prepare(&self, request: String) -> Result<ApiRun, JsValue> {

@@ -16,6 +16,7 @@ pub use tile::{Family, Tile};
 use crate::eval_both;
 use crate::graph::{
     Cost, Data, Dtype, Float, GradContext, Graph, LowerContext, Lowered, Matrix, Node, Op, ShapeError, TensorType,
+    Tunable,
 };
 
 /// The product's settings; see the module.
@@ -131,6 +132,12 @@ impl Op for Matmul {
             true => g.matmul_with(product(true, self.trans_a, batch_b), dc, a),
         };
         vec![Some(da), Some(db)]
+    }
+
+    fn tunable(&self, context: &LowerContext, inputs: &[&TensorType]) -> Option<Tunable> {
+        let geometry = self.geometry(&inputs[0].shape, &inputs[1].shape).ok()?.folded();
+        let candidates = Tile::candidates(&geometry, context).iter().map(Tile::to_string).collect();
+        Some(Tunable { class: geometry.class(), candidates })
     }
 
     fn lower(&self, context: &LowerContext, inputs: &[&TensorType], _: &[TensorType]) -> Lowered {

@@ -63,12 +63,14 @@ impl Tile {
     pub fn built_in(geometry: &Geometry, context: &LowerContext) -> Self {
         let Geometry { m, n, .. } = *geometry;
         let tile = if context.software {
-            // A load costs about as much as ten multiply-adds there: the largest tile that the result fills. The largest
-            // of all takes half a second to compile, which only a product that long repays.
+            // SwiftShader, four lanes wide: a load costs as much as ten multiply-adds, so the largest tile that the result
+            // fills. The largest of all takes half a second to compile, which only a product that long repays. lavapipe,
+            // eight lanes wide: a larger tile than 8x8 leaves the processor's registers.
             let family = if can_broadcast(context) { Family::Subgroup } else { Family::Direct };
             let (rows, cols) = match (m, n) {
                 (..=4, _) | (_, ..=16) => (4, 4),
                 (..=8, _) => (8, 8),
+                _ if context.subgroup.is_some_and(|width| width >= 8) => (8, 8),
                 _ if m >= 256 && n >= 256 => (16, 16),
                 _ => (16, 8),
             };
