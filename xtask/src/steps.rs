@@ -35,10 +35,13 @@ fn run_step(command: &mut Command) -> Result<u64> {
 }
 
 /// Everything on lavapipe: it has f16 and timestamps, so nothing is skipped for want of a feature.
+/// What lavapipe's device calls itself.
+const LLVMPIPE: &str = "llvmpipe";
+
 pub fn native() -> Result<u64> {
     let driver = toolchain::lavapipe()?;
-    let passed = tests(&["--workspace", "--lib", "--bins", "--tests"], "lavapipe", driver.as_deref())?;
-    run(with_driver(cargo().args(["test", "--doc", "--quiet", "--workspace"]), "lavapipe", driver.as_deref()))?;
+    let passed = tests(&["--workspace", "--lib", "--bins", "--tests"], LLVMPIPE, driver.as_deref())?;
+    run(with_driver(cargo().args(["test", "--doc", "--quiet", "--workspace"]), LLVMPIPE, driver.as_deref()))?;
     Ok(passed)
 }
 
@@ -112,7 +115,7 @@ pub fn short_bench() -> Result<u64> {
     let driver = toolchain::lavapipe()?;
     let mut command = cargo();
     command.args(["run", "--quiet"]).args(BENCH).args(["--lengths", "256,512"]);
-    run_step(with_driver(&mut command, "lavapipe", driver.as_deref()))
+    run_step(with_driver(&mut command, LLVMPIPE, driver.as_deref()))
 }
 
 const BENCH: &[&str] = &["--package", "attention-lab", "--bin", "attention-lab", "--", "bench"];
@@ -124,7 +127,7 @@ pub fn bench(options: &[String]) -> Result<()> {
     let has_gpu = ["/dev/dri", "/dev/nvidia0"].iter().any(|device| Path::new(device).exists());
     if cfg!(target_os = "linux") && !has_gpu {
         let driver = toolchain::lavapipe()?;
-        with_driver(&mut command, "lavapipe", driver.as_deref());
+        with_driver(&mut command, LLVMPIPE, driver.as_deref());
     }
     run(&mut command)
 }
