@@ -34,10 +34,10 @@ fn run_step(command: &mut Command) -> Result<u64> {
     run(command).map(|()| 0)
 }
 
-/// Everything on lavapipe: it has f16 and timestamps, so nothing is skipped for want of a feature.
 /// What lavapipe's device calls itself.
 const LLVMPIPE: &str = "llvmpipe";
 
+/// Everything on lavapipe: it has f16 and timestamps, so nothing is skipped for want of a feature.
 pub fn native() -> Result<u64> {
     let driver = toolchain::lavapipe()?;
     let passed = tests(&["--workspace", "--lib", "--bins", "--tests"], LLVMPIPE, driver.as_deref())?;
@@ -60,7 +60,8 @@ pub fn native_swiftshader() -> Result<u64> {
 fn tests(selection: &[&str], adapter: &str, driver: Option<&Path>) -> Result<u64> {
     let nextest = cargo().args(["nextest", "--version"]).output().is_ok_and(|out| out.status.success());
     let mut command = cargo();
-    command.args(if nextest { ["nextest", "run"].as_slice() } else { &["test"] }).args(selection);
+    command.args(if nextest { ["nextest", "run"].as_slice() } else { &["test"] });
+    command.arg("--no-fail-fast").args(selection);
     let passed = run_counting(with_driver(&mut command, adapter, driver))?;
     if passed == 0 {
         bail!("no test was run");
