@@ -47,11 +47,25 @@ struct Case {
     bias: Option<(usize, usize)>,
     /// The log-sum-exp takes part in the loss as well.
     lse_grad: bool,
+    /// Lists of random keys, one for each query of each head, in place of the rule.
+    keys: Option<Vec<Vec<u32>>>,
 }
 
 impl Case {
     fn new(n: usize, dim: usize, rule: Rule) -> Self {
-        Self { batch: 1, heads: 2, n, m: n, dim, rule, block: 64, padding: false, bias: None, lse_grad: false }
+        Self {
+            batch: 1,
+            heads: 2,
+            n,
+            m: n,
+            dim,
+            rule,
+            block: 64,
+            padding: false,
+            bias: None,
+            lse_grad: false,
+            keys: None,
+        }
     }
 
     fn graph(&self) -> Graph {
@@ -63,11 +77,17 @@ impl Case {
         let v = input("v", TensorType::f32(&[b, h, m, dim]));
         let dout = input("dout", TensorType::f32(&[b, h, n, dim]));
         let dlse = self.lse_grad.then(|| input("dlse", TensorType::f32(&[b, h, n])));
-        let list = BlockList::new(&self.rule, n, m, self.block, self.block);
+        let list = match &self.keys {
+            Some(keys) => BlockList::of_keys(keys, n, m),
+            None => BlockList::new(&self.rule, n, m, self.block, self.block),
+        };
         let mut options = BlockAttentionOptions::new(Rc::new(list), self.rule.clone());
         options.padding = self.padding.then(|| input("padding", TensorType::u32(&[b, m])));
         options.bias = self.bias.map(|(b, h)| input("bias", TensorType::f32(&[b, h, n, m])));
-        let (o, lse) = g.block_attention(q, k, v, &options);
+        let (o, lse) = match &self.keys {
+            Some(keys) if !self.padding => g.gather_attention(q, k, v, keys),
+            _ => g.block_attention(q, k, v, &options),
+        };
         let seeds: Vec<_> = [(o, dout)].into_iter().chain(dlse.map(|d| (lse, d))).collect();
         for (name, dx) in ["dq", "dk", "dv"].iter().zip(gradients(&mut g, &seeds, &[q, k, v])) {
             g.output(name, dx.expect("q, k and v have gradients"));
@@ -110,9 +130,12 @@ impl Case {
             let dot = |x: &[f64], i: usize, y: &[f64], j: usize| -> f64 {
                 (0..dim).map(|d| x[i * dim + d] * y[j * dim + d]).sum()
             };
-            let allowed: Vec<usize> = (0..m)
-                .filter(|&j| self.rule.may(i, j, n, m) && !(self.padding && x["padding"].index()[b * m + j] == 0))
-                .collect();
+            let listed = |j: usize| match &self.keys {
+                Some(keys) => keys[(h * n + i) % keys.len()].contains(&(j as u32)),
+                None => self.rule.may(i, j, n, m),
+            };
+            let allowed: Vec<usize> =
+                (0..m).filter(|&j| listed(j) && !(self.padding && x["padding"].index()[b * m + j] == 0)).collect();
             if allowed.is_empty() {
                 continue;
             }
@@ -299,6 +322,20 @@ fn other_block_sizes() {
     let gpu = common::gpu();
     for block in [1, 6, 16, 32, 100, 128] {
         Case { block, ..Case::new(100, 4, window(13, 1, 2, false)) }.check(&gpu, &["quad 2", "tiled"]);
+    }
+}
+
+#[test]
+fn lists_of_keys_for_each_query() {
+    let gpu = common::gpu();
+    let mut random = Random(99);
+    for (n, m, dim, heads, padding) in
+        [(1, 1, 8, 1, false), (33, 90, 20, 1, true), (100, 60, 8, 2, false), (129, 129, 3, 2, true)]
+    {
+        // Some queries get no key at all, some every one.
+        let share: Vec<u64> = (0..heads * n).map(|_| [0, 1, 3, 8][random.next() as usize % 4]).collect();
+        let keys = share.iter().map(|s| (0..m as u32).filter(|_| random.next() % 8 < *s).collect()).collect();
+        Case { batch: 2, m, padding, keys: Some(keys), ..Case::new(n, dim, FULL) }.check(&gpu, &["gather"]);
     }
 }
 

@@ -66,6 +66,26 @@ impl BlockList {
         Self { block_q, block_k, n, m, heads: 1, offsets: builder.offsets, runs: builder.runs }
     }
 
+    /// The list of single pairs: `keys` holds the ascending keys of each query, for one head or for several in turn.
+    ///
+    /// # Panics
+    /// When there isn't one list for each query of each head, or a key is out of order or of range.
+    pub fn of_keys(keys: &[Vec<u32>], n: usize, m: usize) -> Self {
+        assert!(n > 0 && keys.len().is_multiple_of(n), "one list of keys for each query of each head");
+        let mut builder = Builder { offsets: vec![0], runs: Vec::new() };
+        for keys in keys {
+            let mut runs = Vec::new();
+            for (at, &key) in keys.iter().enumerate() {
+                assert!((key as usize) < m && (at == 0 || keys[at - 1] < key), "keys ascend and are fewer than {m}");
+                push_block(&mut runs, key, true);
+            }
+            builder.runs.extend(runs);
+            builder.offsets.push(builder.runs.len() as u32);
+        }
+        let heads = keys.len() / n;
+        Self { block_q: 1, block_k: 1, n, m, heads, offsets: builder.offsets, runs: builder.runs }
+    }
+
     pub fn query_blocks(&self) -> usize {
         self.n.div_ceil(self.block_q)
     }

@@ -2,7 +2,7 @@
 //! `ds = p (dout v^T - delta)`: `dq = scale ds k`, `dk = scale ds^T q`, `dv = p^T dout`. On the device dq walks the list by
 //! query blocks, dk and dv the transposed one by key blocks, so that nothing is added atomically and runs repeat bit for bit.
 
-use super::{BlockAttention, SOFTMAX_FLOPS, list_constant, lower};
+use super::{BlockAttention, SOFTMAX_FLOPS, lower};
 use crate::graph::{Cost, Data, Float, GradContext, Graph, LowerContext, Lowered, Node, Op, ShapeError, TensorType};
 
 /// Inputs: q, k, v, o, lse, dout, the list, the transposed list, then dlse, padding and bias where there are. Outputs: dq, dk,
@@ -19,7 +19,7 @@ pub(super) fn gradients(op: &BlockAttention, g: &mut Graph, c: &GradContext) -> 
         let shape = g.shape(c.outputs[0]).to_vec();
         g.constant(&shape, Data::Real(vec![0.0; shape.iter().product()]))
     });
-    let transposed = list_constant(g, &op.list.transposed());
+    let transposed = op.list_constant(g, true);
     let inputs: Vec<Node> =
         [c.inputs[0], c.inputs[1], c.inputs[2], c.outputs[0], c.outputs[1], dout, c.inputs[3], transposed]
             .into_iter()

@@ -9,7 +9,7 @@ use std::any::TypeId;
 const TILE: usize = 256;
 /// What a masked pair scores, and where maxima start; see the kernels' text.
 const LOWEST: f64 = -2e30;
-const EMPTY: f64 = -1e30;
+pub(super) const EMPTY: f64 = -1e30;
 
 /// The tensors of one call, and how the bias is broadcast.
 pub struct Call<'a, R> {
@@ -39,6 +39,9 @@ struct Tile {
 impl<R: Float> Call<'_, R> {
     /// `(o, lse)`.
     pub fn forward(&self) -> (Vec<R>, Vec<R>) {
+        if self.op.gathers() {
+            return self.forward_rows();
+        }
         let (n, dim, total) = (self.n, self.dim, self.batch * self.heads);
         let mut o = vec![R::zero(); total * n * dim];
         let mut lse = vec![R::from_f64(EMPTY); total * n];
@@ -79,11 +82,6 @@ impl<R: Float> Call<'_, R> {
     /// `(dq, dk, dv)` from the outputs of [`Call::forward`] and their gradients.
     pub fn backward(&self, o: &[R], lse: &[R], dout: &[R], dlse: Option<&[R]>) -> (Vec<R>, Vec<R>, Vec<R>) {
         let (n, m, dim, total) = (self.n, self.m, self.dim, self.batch * self.heads);
-        let scale = R::from_f64(self.op.scale);
-        let mut dq = vec![R::zero(); total * n * dim];
-        let mut dk = vec![R::zero(); total * m * dim];
-        let mut dv = vec![R::zero(); total * m * dim];
-        let (mut p, mut ds) = (Vec::new(), Vec::new());
         let delta: Vec<R> = (0..total * n)
             .map(|i| {
                 let row = i * dim..(i + 1) * dim;
@@ -91,6 +89,14 @@ impl<R: Float> Call<'_, R> {
                 product - dlse.map_or(R::zero(), |d| d[i])
             })
             .collect();
+        if self.op.gathers() {
+            return self.backward_rows(lse, dout, &delta);
+        }
+        let scale = R::from_f64(self.op.scale);
+        let mut dq = vec![R::zero(); total * n * dim];
+        let mut dk = vec![R::zero(); total * m * dim];
+        let mut dv = vec![R::zero(); total * m * dim];
+        let (mut p, mut ds) = (Vec::new(), Vec::new());
         for head in 0..total {
             for block in 0..self.op.list.query_blocks() {
                 let rows = self.rows(block);
@@ -173,9 +179,9 @@ impl<R: Float> Call<'_, R> {
 }
 
 /// Accumulators of a reduction, so that it can run in vector registers.
-const LANES: usize = 8;
+pub(super) const LANES: usize = 8;
 
-fn maximum<R: Float>(x: &[R]) -> R {
+pub(super) fn maximum<R: Float>(x: &[R]) -> R {
     let mut lanes = [R::from_f64(LOWEST); LANES];
     let chunks = x.chunks_exact(LANES);
     let rest = chunks.remainder();
@@ -185,7 +191,7 @@ fn maximum<R: Float>(x: &[R]) -> R {
     rest.iter().chain(&lanes).fold(R::from_f64(LOWEST), |top, &x| x.maximum(top))
 }
 
-fn total_of<R: Float>(x: &[R]) -> R {
+pub(super) fn total_of<R: Float>(x: &[R]) -> R {
     let mut lanes = [R::zero(); LANES];
     let chunks = x.chunks_exact(LANES);
     let rest = chunks.remainder().iter().fold(R::zero(), |sum, &x| sum + x);
@@ -196,7 +202,7 @@ fn total_of<R: Float>(x: &[R]) -> R {
 }
 
 /// `x = exp(x - shift)`; in f32 by a polynomial that runs in vector registers.
-fn exp_minus<R: Float>(x: &mut [R], shift: R) {
+pub(super) fn exp_minus<R: Float>(x: &mut [R], shift: R) {
     if TypeId::of::<R>() == TypeId::of::<f32>() {
         let shift = shift.to_f64() as f32;
         bytemuck::cast_slice_mut::<R, f32>(x).iter_mut().for_each(|x| *x = exp_f32(*x - shift));

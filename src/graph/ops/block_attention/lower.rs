@@ -25,7 +25,7 @@ pub fn forward(op: &BlockAttention, context: &LowerContext, inputs: &[&TensorTyp
         "lse" => Slot::Out(1),
         _ => unreachable!("{name} is no tensor of the forward pass"),
     };
-    let groups = [(op.list.query_blocks() * spec.parts) as u32, call.total, 1];
+    let groups = call.groups(&spec, &op.list);
     let dispatch = call.dispatch(&spec, wgsl::forward(&spec), slot, groups, &op.list, 4);
     Lowered { dispatches: vec![dispatch], scratch: vec![] }
 }
@@ -64,12 +64,12 @@ pub fn backward(op: &BlockAttentionBackward, context: &LowerContext, inputs: &[&
     let mut pre = call.dispatch(&by_query, pre, |name| slot(name, false), pre_groups, list, 0);
     pre.flops = 2 * (rows * inputs[0].shape[3]) as u64;
     dispatches.push(pre);
-    let groups = [(list.query_blocks() * by_query.parts) as u32, call.total, 1];
+    let groups = call.groups(&by_query, list);
     dispatches.push(call.dispatch(&by_query, wgsl::backward_dq(&by_query), |name| slot(name, false), groups, list, 6));
     // With a bias there would be nine storage buffers, one more than WebGPU promises.
     let parts = if attention.bias { vec![(Part::Keys, 6), (Part::Values, 4)] } else { vec![(Part::Both, 8)] };
     for (part, products) in parts {
-        let groups = [(list.key_blocks() * by_key.parts) as u32, call.total, 1];
+        let groups = call.groups(&by_key, &transposed);
         let kernel = wgsl::backward_dkv(&by_key, part);
         dispatches.push(call.dispatch(&by_key, kernel, |name| slot(name, true), groups, &transposed, products));
     }
@@ -94,8 +94,22 @@ impl<'a> Call<'a> {
         Self { op, dim: q[3], heads: q[1] as u32, total, pairs: op.pairs(inputs[0]), bias }
     }
 
+    fn groups(&self, spec: &Spec, list: &BlockList) -> [u32; 3] {
+        let along = match spec.staging {
+            Staging::Gather => list.n.div_ceil(spec.lanes),
+            _ => list.query_blocks() * spec.parts,
+        };
+        [along as u32, self.total, 1]
+    }
+
     /// The kernel for blocks of `block` owned rows of which an invocation keeps `tensors` in registers.
     fn spec(&self, context: &LowerContext, block: usize, tensors: usize) -> Spec {
+        let masking = if matches!(self.op.rule, Rule::All { .. }) { Masking::Diagonal } else { Masking::Rule };
+        let (dim, padding, bias) = (self.dim, self.op.padding, self.op.bias);
+        if self.op.gathers() {
+            let lanes = if context.software { 8 } else { 64 };
+            return Spec { dim, rows: 1, lanes, parts: 1, staging: Staging::Gather, masking, padding, bias };
+        }
         let quads = context.subgroup.is_some_and(|width| width.is_multiple_of(4));
         let chosen = context.choices.get(CHOICE).map_or("", String::as_str);
         let mut words = chosen.split(' ');
@@ -125,16 +139,7 @@ impl<'a> Call<'a> {
             }
             _ => Staging::Direct,
         };
-        Spec {
-            dim: self.dim,
-            rows,
-            lanes,
-            parts: block / (rows * lanes),
-            staging,
-            masking: if matches!(self.op.rule, Rule::All { .. }) { Masking::Diagonal } else { Masking::Rule },
-            padding: self.op.padding,
-            bias: self.op.bias,
-        }
+        Spec { dim, rows, lanes, parts: block / (rows * lanes), staging, masking, padding, bias }
     }
 
     /// A dispatch over `list`; `products` is the number of floating-point operations for each pair and component.
@@ -156,6 +161,7 @@ impl<'a> Call<'a> {
             Staging::Direct => "direct",
             Staging::Quad => "quad",
             Staging::Tiled(_) => "tiled",
+            Staging::Gather => "gather",
         };
         Dispatch {
             source: Source::Generated {

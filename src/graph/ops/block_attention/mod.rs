@@ -5,6 +5,7 @@
 mod backward;
 mod cpu;
 mod lower;
+mod rows;
 pub mod wgsl;
 
 use crate::graph::{
@@ -60,21 +61,60 @@ impl Graph {
             padding: options.padding.is_some(),
             bias: options.bias.is_some(),
         };
-        let list = list_constant(self, &options.list);
+        let list = op.list_constant(self, false);
         let inputs: Vec<Node> = [q, k, v, list].into_iter().chain(options.padding).chain(options.bias).collect();
         let out = self.apply(op, &inputs);
         (out[0], out[1])
     }
-}
 
-/// Offsets, then runs, in one tensor: WebGPU promises no more than eight storage buffers.
-fn list_constant(g: &mut Graph, list: &BlockList) -> Node {
-    let (mut words, runs) = list.pack();
-    words.extend(runs);
-    g.constant(&[words.len()], Data::Index(words))
+    /// Attention in which every query has a list of keys of its own, for patterns too thin for blocks: `keys` holds one
+    /// ascending list for each query, of one head for all or of each head in turn. Otherwise like
+    /// [`Graph::block_attention`], which does the same for a list of blocks of one query and one key.
+    pub fn gather_attention(&mut self, q: Node, k: Node, v: Node, keys: &[Vec<u32>]) -> (Node, Node) {
+        let (n, m) = (self.shape(q)[2], self.shape(k)[2]);
+        let list = Rc::new(BlockList::of_keys(keys, n, m));
+        self.block_attention(q, k, v, &BlockAttentionOptions::new(list, Rule::All { causal: false }))
+    }
 }
 
 impl BlockAttention {
+    /// Blocks of one query and one key: the kernels then read plain lists of rows.
+    fn gathers(&self) -> bool {
+        (self.list.block_q, self.list.block_k) == (1, 1)
+    }
+
+    /// The list as a tensor, by query blocks or transposed: offsets, then runs or single rows. In one tensor, because WebGPU
+    /// promises no more than eight storage buffers.
+    fn list_constant(&self, g: &mut Graph, transposed: bool) -> Node {
+        let other;
+        let list = if transposed {
+            other = self.list.transposed();
+            &other
+        } else {
+            &*self.list
+        };
+        let (mut words, runs) = list.pack();
+        if self.gathers() {
+            let mut rows = Vec::new();
+            for (at, bounds) in list.offsets.windows(2).enumerate() {
+                words[at] = rows.len() as u32;
+                let owner = at % list.n;
+                for run in &list.runs[bounds[0] as usize..bounds[1] as usize] {
+                    let may = |&other: &u32| {
+                        let (i, j) = if transposed { (other as usize, owner) } else { (owner, other as usize) };
+                        run.full || self.rule.may(i, j, self.list.n, self.list.m)
+                    };
+                    rows.extend((run.first..run.first + run.count).filter(may));
+                }
+            }
+            words[list.offsets.len() - 1] = rows.len() as u32;
+            words.extend(rows);
+        } else {
+            words.extend(runs);
+        }
+        g.constant(&[words.len()], Data::Index(words))
+    }
+
     /// Pairs scored over all heads.
     fn pairs(&self, q: &TensorType) -> u64 {
         self.list.pairs() * (q.shape[0] * q.shape[1] / self.list.heads) as u64

@@ -1,0 +1,261 @@
+//! WGSL of the fused attention kernels, written out for one head dimension.
+//!
+//! All of them have one shape: an invocation *owns* a few rows (queries in the forward pass and for dq, keys for dk and dv),
+//! keeps them and their accumulators in registers, and *streams* the rows of the other side past them, four at a time. What
+//! differs between adapters is how a streamed row reaches the invocation:
+//! - [`Staging::Direct`]: every invocation loads it from storage.
+//! - [`Staging::Quad`]: each of four neighbouring invocations loads one of the four rows, and hands it round.
+//! - [`Staging::Tiled`]: a workgroup loads a tile of rows into workgroup memory together.
+//! - [`Staging::Gather`]: for lists of single rows instead of blocks, like `Direct`.
+//!
+//! Software adapters want the first two: a load is a slow, lane-by-lane affair there and a barrier dearer still, so that what
+//! counts is the arithmetic done per load. GPUs want the third. The text is unrolled because registers can't be indexed: where
+//! a compiler leaves a loop over a private array alone, the array goes to memory.
+
+/// Appends a line to a [`Text`].
+macro_rules! line {
+    ($t:expr, $($arg:tt)*) => { writeln!($t.wgsl, $($arg)*).expect("writing to a string") };
+}
+
+mod pairs;
+mod text;
+
+use std::fmt::Write;
+use text::Text;
+
+/// How streamed rows reach the invocations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Staging {
+    Direct,
+    Quad,
+    /// Rows of a tile in workgroup memory, a multiple of four.
+    Tiled(usize),
+    /// Each owned row has a list of streamed rows of its own, and every invocation loads what its one row needs.
+    Gather,
+}
+
+/// Which pairs of a partial block are allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Masking {
+    /// All, or those up to the diagonal: one comparison.
+    Diagonal,
+    /// What `may` of `shaders/lib/mask.wesl` says.
+    Rule,
+}
+
+/// Everything that the text of a kernel depends on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spec {
+    /// Head dimension D.
+    pub dim: usize,
+    /// Rows that one invocation owns.
+    pub rows: usize,
+    /// Invocations of a workgroup.
+    pub lanes: usize,
+    /// Workgroups for each owned block of the list.
+    pub parts: usize,
+    pub staging: Staging,
+    pub masking: Masking,
+    /// There is a key padding mask.
+    pub padding: bool,
+    /// There is an additive bias on the scores.
+    pub bias: bool,
+}
+
+/// Which gradients a backward kernel over key rows writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    Both,
+    Keys,
+    Values,
+}
+
+/// A kernel's text, its entry point, and the names of its storage bindings in order.
+#[derive(Clone, Debug)]
+pub struct Kernel {
+    pub wgsl: String,
+    pub entry: &'static str,
+    pub bindings: Vec<&'static str>,
+}
+
+const MASK: &str = include_str!("../../../../../shaders/lib/mask.wesl");
+
+/// Below every score; what a masked pair scores, so that its weight is exactly zero whatever the row's maximum.
+const LOWEST: &str = "-2e30";
+/// Where maxima start. Also the log-sum-exp of a row with nothing to attend to.
+const EMPTY: &str = "-1e30";
+
+/// `o = softmax(scale q k^T) v` and the log-sum-exp of each row.
+pub fn forward(spec: &Spec) -> Kernel {
+    let mut t = Text::new(spec, &["q", "k", "v"], &["o"], &["lse"], true);
+    let rows = spec.rows;
+    t.begin("forward", "n");
+    for r in 0..rows {
+        t.load_owned(&[("q", "u.scale")], r);
+        t.zero(&["o"], r);
+        line!(t, "    var top{r} = {EMPTY};\n    var sum{r} = 0.0;");
+    }
+    t.runs("m", |t| {
+        t.stage(&["k", "v"]);
+        t.steps(|t| {
+            t.open_rows(&["k"]);
+            t.scores("s", "q", "k");
+            t.bias();
+            t.mask();
+            for r in 0..rows {
+                line!(t, "            let new{r} = max(top{r}, max(max(s{r}.x, s{r}.y), max(s{r}.z, s{r}.w)));");
+                line!(t, "            let keep{r} = exp(top{r} - new{r});");
+                line!(t, "            top{r} = new{r};");
+                line!(t, "            let p{r} = exp(s{r} - new{r});");
+                line!(t, "            sum{r} = sum{r} * keep{r} + ((p{r}.x + p{r}.y) + (p{r}.z + p{r}.w));");
+            }
+            t.open_rows(&["v"]);
+            t.accumulate("o", "p", "v", Some("keep"));
+        });
+    });
+    for r in 0..rows {
+        line!(t, "    if row + {r}u < u.n {{");
+        line!(t, "        let share = select(1.0 / sum{r}, 0.0, sum{r} == 0.0);");
+        t.store_owned("o", r, "share");
+        line!(t, "        lse[bh * u.n + row + {r}u] = select(top{r} + log(sum{r}), {EMPTY}, sum{r} == 0.0);\n    }}");
+    }
+    t.end()
+}
+
+/// `dq = scale ds k` with `ds = p (dout v^T - delta)`.
+pub fn backward_dq(spec: &Spec) -> Kernel {
+    let mut t = Text::new(spec, &["q", "k", "v", "dout"], &["dq"], &[], false);
+    let rows = spec.rows;
+    t.begin("backward_dq", "n");
+    for r in 0..rows {
+        t.load_owned(&[("q", "u.scale"), ("dout", "")], r);
+        t.zero(&["dq"], r);
+        line!(t, "    let at{r} = (bh * u.n + min(row + {r}u, u.n - 1u)) * 2u;");
+        line!(t, "    let lse{r} = stats[at{r}];\n    let delta{r} = stats[at{r} + 1u];");
+    }
+    t.runs("m", |t| {
+        t.stage(&["k", "v"]);
+        t.steps(|t| {
+            t.open_rows(&["k"]);
+            t.scores("s", "q", "k");
+            t.bias();
+            t.mask();
+            t.open_rows(&["v"]);
+            t.scores("dp", "dout", "v");
+            for r in 0..rows {
+                line!(t, "            let ds{r} = exp(s{r} - lse{r}) * (dp{r} - delta{r});");
+            }
+            t.accumulate("dq", "ds", "k", None);
+        });
+    });
+    for r in 0..rows {
+        line!(t, "    if row + {r}u < u.n {{");
+        t.store_owned("dq", r, "u.scale");
+        line!(t, "    }}");
+    }
+    t.end()
+}
+
+/// `dk = scale ds^T q` and `dv = p^T dout`, over the transposed list.
+pub fn backward_dkv(spec: &Spec, part: Part) -> Kernel {
+    let (inputs, outputs): (&[_], &[_]) = match part {
+        Part::Both => (&["q", "k", "v", "dout"], &["dk", "dv"]),
+        Part::Keys => (&["q", "k", "v", "dout"], &["dk"]),
+        Part::Values => (&["q", "k", "dout"], &["dv"]),
+    };
+    let mut t = Text::new(spec, inputs, outputs, &[], false);
+    let rows = spec.rows;
+    let (keys, values) = (part != Part::Values, part != Part::Keys);
+    t.begin("backward_dkv", "m");
+    for r in 0..rows {
+        t.load_owned(&[("k", "u.scale")], r);
+        if keys {
+            t.load_owned(&[("v", "")], r);
+        }
+        t.zero(outputs, r);
+        if spec.padding {
+            line!(
+                t,
+                "    let real{r} = stats[u.heads_total * u.n * 2u + bh / u.heads * u.m + min(row + {r}u, u.m - 1u)];"
+            );
+        }
+    }
+    t.runs("n", |t| {
+        t.stage(&["q", "dout"]);
+        t.steps(|t| {
+            for s in 0..4 {
+                line!(t, "            let at{s} = (bh * u.n + id{s}) * 2u;");
+            }
+            line!(t, "            let lse = vec4<f32>(stats[at0], stats[at1], stats[at2], stats[at3]);");
+            t.open_rows(&["q"]);
+            t.scores("s", "k", "q");
+            t.bias();
+            t.mask();
+            for r in 0..rows {
+                line!(t, "            let p{r} = exp(s{r} - lse);");
+            }
+            t.open_rows(&["dout"]);
+            if values {
+                t.accumulate("dv", "p", "dout", None);
+            }
+            if keys {
+                line!(
+                    t,
+                    "            let delta = vec4<f32>(stats[at0 + 1u], stats[at1 + 1u], stats[at2 + 1u], stats[at3 + 1u]);"
+                );
+                t.scores("dp", "v", "dout");
+                for r in 0..rows {
+                    line!(t, "            let ds{r} = p{r} * (dp{r} - delta);");
+                }
+                t.accumulate("dk", "ds", "q", None);
+            }
+        });
+    });
+    for r in 0..rows {
+        line!(t, "    if row + {r}u < u.m {{");
+        if keys {
+            t.store_owned("dk", r, "u.scale");
+        }
+        if values {
+            t.store_owned("dv", r, "1.0");
+        }
+        line!(t, "    }}");
+    }
+    t.end()
+}
+
+/// The first backward pass: `stats[row] = (log-sum-exp, delta)` with `delta = dout . o - dlse`; behind them the key padding as
+/// floats, so that the kernels that follow need no binding for it. One invocation for each row or key.
+pub fn backward_pre(spec: &Spec, dlse: bool) -> Kernel {
+    let mut t = Text::bare(spec);
+    t.entry = "backward_pre";
+    let element = if spec.dim.is_multiple_of(4) { "vec4<f32>" } else { "f32" };
+    t.declare("o", "read", element);
+    t.declare("dout", "read", element);
+    t.declare("lse", "read", "f32");
+    if dlse {
+        t.declare("dlse", "read", "f32");
+    }
+    if spec.padding {
+        t.declare("padding", "read", "u32");
+    }
+    t.declare("stats", "read_write", "f32");
+    line!(t, "@group(1) @binding(0) var<uniform> u: Params;");
+    line!(t, "@compute @workgroup_size(64)");
+    line!(t, "fn backward_pre(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) lane: u32) {{");
+    line!(t, "    let row = (id.x + u.origin.x) * 64u + lane;\n    let rows = u.heads_total * u.n;");
+    if spec.padding {
+        line!(t, "    if row >= rows && row - rows < u.heads_total / u.heads * u.m {{");
+        line!(t, "        stats[rows + row] = f32(padding[row - rows]);\n    }}");
+    }
+    line!(t, "    if row >= rows {{\n        return;\n    }}");
+    let (width, product) = match spec.dim.is_multiple_of(4) {
+        true => (spec.dim / 4, "dot(o[at], dout[at])"),
+        false => (spec.dim, "o[at] * dout[at]"),
+    };
+    line!(t, "    var delta = 0.0;\n    for (var at = row * {width}u; at < (row + 1u) * {width}u; at += 1u) {{");
+    line!(t, "        delta += {product};\n    }}");
+    line!(t, "    stats[row * 2u] = lse[row];");
+    line!(t, "    stats[row * 2u + 1u] = delta{};", if dlse { " - dlse[row]" } else { "" });
+    t.end()
+}

@@ -1,0 +1,128 @@
+//! What happens to four streamed rows: scores, bias, mask, and the weighted sum.
+
+use super::text::Text;
+use super::{LOWEST, Masking, Staging};
+use std::fmt::Write;
+
+impl Text {
+    /// `result{r}`: the scores of owned row r of `owned` with the four streamed rows.
+    pub(super) fn scores(&mut self, result: &str, owned: &str, streamed: &str) {
+        for r in 0..self.spec.rows {
+            line!(self, "            var {result}{r} = vec4<f32>();");
+        }
+        for c in 0..self.chunks {
+            line!(self, "            {{");
+            self.rows(streamed, c);
+            for r in 0..self.spec.rows {
+                let dots: Vec<String> = (0..4).map(|s| format!("dot({owned}{r}_{c}, x{s})")).collect();
+                line!(self, "                {result}{r} += vec4<f32>({});", dots.join(", "));
+            }
+            line!(self, "            }}");
+        }
+    }
+
+    /// `result{r} += weight{r} x` over the four streamed rows x; `result{r}` is scaled by `keep{r}` before, if given.
+    pub(super) fn accumulate(&mut self, result: &str, weight: &str, streamed: &str, keep: Option<&str>) {
+        for c in 0..self.chunks {
+            line!(self, "            {{");
+            self.rows(streamed, c);
+            for r in 0..self.spec.rows {
+                let keep = keep.map_or(String::new(), |keep| format!(" * {keep}{r}"));
+                let terms: Vec<String> =
+                    ["x", "y", "z", "w"].iter().enumerate().map(|(s, d)| format!("{weight}{r}.{d} * x{s}")).collect();
+                line!(self, "                {result}{r}_{c} = {result}{r}_{c}{keep} + {};", terms.join(" + "));
+            }
+            line!(self, "            }}");
+        }
+    }
+
+    /// Adds the bias to the scores.
+    pub(super) fn bias(&mut self) {
+        if !self.spec.bias {
+            return;
+        }
+        line!(self, "            let plane = bh / u.heads * u.bias_batch + bh % u.heads * u.bias_head;");
+        for r in 0..self.spec.rows {
+            let terms: Vec<String> = (0..4)
+                .map(|s| {
+                    let (i, j) = (format!("i{r}"), format!("id{s}"));
+                    let (i, j) = if self.queries { (i, j) } else { (j, i) };
+                    format!("bias[(plane * u.n + min({i}, u.n - 1u)) * u.m + min({j}, u.m - 1u)]")
+                })
+                .collect();
+            line!(self, "            s{r} += vec4<f32>({});", terms.join(", "));
+        }
+    }
+
+    /// Takes disallowed pairs out of the scores. A rule is asked pair by pair in a loop that is not entered where a whole block
+    /// is allowed: software adapters skip loops but no branches, and take very long to compile many inlined copies of it.
+    pub(super) fn mask(&mut self) {
+        let rows = self.spec.rows;
+        if self.spec.staging == Staging::Gather {
+            line!(self, "            let listed = vec4<u32>(j, j + 1u, j + 2u, j + 3u) < vec4<u32>(stop);");
+            line!(self, "            s0 = select(vec4<f32>({LOWEST}), s0, listed);");
+        } else if self.spec.masking == Masking::Diagonal {
+            line!(self, "            if !whole || j + 4u > stop {{");
+            for r in 0..rows {
+                line!(self, "                s{r} = masked(s{r}, i{r}, j, stop);");
+            }
+            line!(self, "            }}");
+        } else {
+            let (i, j) = if self.queries { ("row + e / 4u", "other_row") } else { ("other_row", "row + e / 4u") };
+            line!(self, "            let asked = select({}u, 0u, whole && j + 4u <= stop);", 4 * rows);
+            line!(self, "            var allowed = select(0u, 0xffffffffu, asked == 0u);");
+            line!(
+                self,
+                "            for (var e = 0u; e < asked; e += 1u) {{\n                let other_row = j + e % 4u;"
+            );
+            line!(self, "                let ok = other_row < stop && may(u.rule, {i}, {j});");
+            line!(self, "                allowed |= select(0u, 1u << e, ok);\n            }}");
+            for r in 0..rows {
+                line!(
+                    self,
+                    "            let ok{r} = (vec4<u32>(allowed >> {}u) & vec4<u32>(1u, 2u, 4u, 8u)) != vec4<u32>();",
+                    4 * r
+                );
+                line!(self, "            s{r} = select(vec4<f32>({LOWEST}), s{r}, ok{r});");
+            }
+        }
+        if !self.spec.padding {
+            return;
+        }
+        for r in 0..self.spec.rows {
+            if !self.queries {
+                line!(self, "            s{r} = select(vec4<f32>({LOWEST}), s{r}, real{r} != 0.0);");
+                continue;
+            }
+            if r == 0 {
+                let (array, base, zero) = match self.forward {
+                    true => ("padding", "", "0u"),
+                    false => ("stats", "u.heads_total * u.n * 2u + ", "0.0"),
+                };
+                let real: Vec<String> =
+                    (0..4).map(|s| format!("{array}[{base}bh / u.heads * u.m + id{s}] != {zero}")).collect();
+                line!(self, "            let real = vec4<bool>({});", real.join(", "));
+            }
+            line!(self, "            s{r} = select(vec4<f32>({LOWEST}), s{r}, real);");
+        }
+    }
+
+    /// `masked(scores, owned row, first streamed row, end of the streamed rows)`, where one comparison decides.
+    pub(super) fn mask_function(&mut self) {
+        if self.spec.masking == Masking::Rule || self.spec.staging == Staging::Gather {
+            return;
+        }
+        line!(self, "fn masked(s: vec4<f32>, i: u32, j: u32, stop: u32) -> vec4<f32> {{");
+        line!(self, "    let others = vec4<u32>(j, j + 1u, j + 2u, j + 3u);");
+        if self.queries {
+            line!(self, "    let seen = u32(max(i32(i) + bitcast<i32>(u.rule.shift) + 1, 0));");
+            line!(self, "    let limit = select(stop, min(stop, seen), u.rule.causal != 0u);");
+            line!(self, "    let ok = others < vec4<u32>(limit);");
+        } else {
+            line!(self, "    let seeing = u32(max(i32(i) - bitcast<i32>(u.rule.shift), 0));");
+            line!(self, "    let least = select(0u, seeing, u.rule.causal != 0u);");
+            line!(self, "    let ok = (others < vec4<u32>(stop)) & (others >= vec4<u32>(least));");
+        }
+        line!(self, "    return select(vec4<f32>({LOWEST}), s, ok);\n}}");
+    }
+}
