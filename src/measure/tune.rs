@@ -38,7 +38,7 @@ pub struct Measured {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Figure {
     pub candidate: String,
-    /// Median time of one run.
+    /// Median time of one run, to the nanosecond: no timer knows more, and such a number comes back from JSON unchanged.
     pub ms: f64,
 }
 
@@ -144,7 +144,8 @@ impl Tuned {
         }
         let mut figures: Vec<Figure> = (running.iter().zip(&spans))
             .filter_map(|((candidate, ..), (_, ms))| {
-                Some(Figure { candidate: candidate.clone(), ms: Summary::new(ms)?.median })
+                let ms = (Summary::new(ms)?.median * 1e6).round() / 1e6;
+                Some(Figure { candidate: candidate.clone(), ms })
             })
             .collect();
         figures.sort_by(|a, b| a.ms.total_cmp(&b.ms));
