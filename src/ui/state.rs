@@ -61,6 +61,8 @@ pub struct PlateState {
     pub variant: String,
     pub numbers: Option<Numbers>,
     pub drawn: Option<Drawn>,
+    /// Why this variant cannot be shown for this experiment.
+    pub refusal: Option<String>,
     /// Pictures so far.
     pub draws: u32,
     pub cell: Option<Cell>,
@@ -218,6 +220,7 @@ impl Lab {
                     }
                     state.variant = variant;
                     state.numbers = Some(numbers);
+                    state.refusal = None;
                 }
             }),
             Event::Plate { plate, exact, domain, non_finite, pool, ms } => session.plates().update(|plates| {
@@ -241,9 +244,24 @@ impl Lab {
                 sweep.cancelled = cancelled;
             }),
             Event::DeviceLost { reason, recovered } => session.lost().set(Some(Loss { reason, recovered })),
-            Event::Refused { what, reason, nearest } => session.refused().set(Some(Refused { what, reason, nearest })),
+            Event::Refused { what, reason, nearest } => self.refuse(what, reason, nearest),
             Event::Failed { reason } => session.phase().set(Phase::Failed(reason)),
         }
+    }
+}
+
+impl Lab {
+    /// A refusal of a variant takes its picture and its numbers away: they are of another experiment.
+    fn refuse(self, what: String, reason: String, nearest: Option<String>) {
+        let plate = self.session.experiment().with_untracked(|e| e.variants.iter().take(2).position(|id| *id == what));
+        if let Some(plate) = plate {
+            self.session.plates().update(|plates| {
+                let draws = plates[plate].draws;
+                plates[plate] = PlateState { refusal: Some(reason.clone()), draws, ..PlateState::default() };
+            });
+        }
+        let what = attention::find(&what).map_or(what, |variant| variant.name.to_owned());
+        self.session.refused().set(Some(Refused { what, reason, nearest }));
     }
 }
 

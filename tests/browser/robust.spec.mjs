@@ -22,6 +22,19 @@ test('a lost device is made again and the plate comes back', async ({ lab }) => 
   await expect.poll(async () => Number(await figure.getAttribute('data-draws')), { timeout: 30_000 }).toBeGreaterThan(draws);
 });
 
+test('what a method cannot do is refused with its reason, and the other plate stays', async ({ lab }) => {
+  const page = await lab.open('?v=1&variant=sliding_window,linformer&n=64&view=weights');
+  await expect(page.locator('#plate-1')).toHaveAttribute('data-drawn', 'exact', { timeout: 30_000 });
+  await page.locator('#causal').check();
+  await expect(page.locator('#banner-refused')).toContainText('Linformer');
+  await expect(page.locator('#plate-1')).not.toHaveAttribute('data-drawn', /./);
+  await expect(page.locator('#plate-1 .wait')).not.toBeEmpty();
+  await expect(page.locator('#plate-0')).toHaveAttribute('data-drawn', 'exact');
+  await page.locator('#causal').uncheck();
+  await expect(page.locator('#plate-1')).toHaveAttribute('data-drawn', 'exact');
+  await expect(page.locator('#banner-refused')).toHaveCount(0);
+});
+
 for (const path of ['', '?v=1&variant=full,sliding_window', '?v=1&view=speed', 'embed.html?v=1&run=auto', 'tutorial.html']) {
   test(`nothing is wider than a telephone: ${path || 'the page'}`, async ({ lab, page }) => {
     await page.setViewportSize({ width: 360, height: 740 });

@@ -51,12 +51,16 @@ pub fn Banners() -> impl IntoView {
             })}
             {move || session.refused().get().map(|refused| {
                 let size = refused.nearest.as_deref().and_then(length_in);
+                let bidirectional = refused.nearest.as_deref() == Some("causal off");
                 let nearest = refused.nearest.map(|nearest| fill("banner.nearest", &[("nearest", &nearest)]));
                 view! {
                     <div class="banner warn" id="banner-refused">
-                        <span class="grow">{fill("banner.refused", &[("what", &refused.what), ("reason", &refused.reason)])} " " {nearest}</span>
+                        <span class="grow">{refusal(&refused.what, &refused.reason)} " " {nearest}</span>
                         {size.map(|n| view! {
                             <button type="button" on:click=move |_| lab.edit(|e| e.n = n)>{fill("banner.use_length", &[("n", &crate::ui::format::count(n as u64))])}</button>
+                        })}
+                        {bidirectional.then(|| view! {
+                            <button type="button" on:click=move |_| lab.edit(|e| e.causal = false)>{t("banner.use_bidirectional")}</button>
                         })}
                         <button type="button" class="plain" on:click=move |_| session.refused().set(None)>{t("banner.dismiss")}</button>
                     </div>
@@ -78,6 +82,16 @@ pub fn Banners() -> impl IntoView {
                 </div>
             })}
         </div>
+    }
+}
+
+/// A refusal as a sentence; most reasons name what is refused themselves.
+fn refusal(what: &str, reason: &str) -> String {
+    let reason = reason.trim_end_matches('.');
+    if reason.starts_with(what) {
+        format!("{reason}.")
+    } else {
+        fill("banner.refused", &[("what", what), ("reason", reason)])
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a plate's colours mean: a bar with its domain, or a key of colours; how cells were pooled; what was not finite.
 
 use crate::lab::experiment::{Pool, Scale, View};
-use crate::lab::picture::colour::{CIVIDIS, LOUD, SIGNED, absent, ink, partial};
+use crate::lab::picture::colour::{CIVIDIS, LOUD, SIGNED, absent, hatch, ink, partial};
 use crate::lab::protocol::Viewport;
 use crate::ui::format;
 use crate::ui::state::{SessionStoreFields, use_lab};
@@ -41,20 +41,21 @@ pub fn Legend(index: usize) -> impl IntoView {
     };
     let keys = move || {
         let dark = lab.dark();
+        let solid = |colour| format!("background:{}", css(colour));
+        let (base, line) = (css(absent(dark)), css(hatch(dark)));
+        let hatched = format!("background:repeating-linear-gradient(135deg,{line} 0 1px,{base} 1px 4px)");
         let entries = match lab.of_view() {
-            View::Mask => vec![(ink(dark), t("legend.may")), (absent(dark), t("legend.may_not"))],
-            View::Blocks => {
-                vec![
-                    (ink(dark), t("legend.full")),
-                    (partial(dark), t("legend.partial")),
-                    (absent(dark), t("legend.absent")),
-                ]
-            }
-            _ => vec![(absent(dark), t("legend.outside"))],
+            View::Mask => vec![(solid(ink(dark)), t("legend.may")), (hatched, t("legend.may_not"))],
+            View::Blocks => vec![
+                (solid(ink(dark)), t("legend.full")),
+                (solid(partial(dark)), t("legend.partial")),
+                (hatched, t("legend.absent")),
+            ],
+            _ => vec![(hatched, t("legend.outside"))],
         };
         view! {
             <div class="legend-keys">
-                {entries.into_iter().map(|(colour, name)| view! { <span><i style=format!("background:{}", css(colour))></i>{name}</span> }).collect_view()}
+                {entries.into_iter().map(|(colour, name)| view! { <span><i style=colour></i>{name}</span> }).collect_view()}
                 {move || drawn.get().filter(|drawn| drawn.non_finite > 0).map(|drawn| view! {
                     <span><i style=format!("background:{}", css(LOUD))></i>{fill("legend.non_finite", &[("n", &format::count(drawn.non_finite))])}</span>
                 })}

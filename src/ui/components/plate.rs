@@ -7,6 +7,7 @@ use super::gallery::{family_key, glyph};
 use super::legend::Legend;
 use crate::lab::experiment::View;
 use crate::lab::protocol::{Command, Viewport};
+use crate::ui::format;
 use crate::ui::geometry;
 use crate::ui::state::{Lab, Phase, Place, SessionStoreFields, known, use_lab};
 use crate::ui::texts::{fill, t};
@@ -66,6 +67,7 @@ pub fn Plate(index: usize) -> impl IntoView {
     let pointing = Pointing { lab, frame, held: StoredValue::new(Vec::new()), moved: StoredValue::new(false) };
     let drawn =
         move || session.plates().with(|p| p[index].drawn.as_ref().map(|d| if d.exact { "exact" } else { "coarse" }));
+    let refused = move || session.plates().with(|p| p[index].refusal.is_some());
     let draws = move || session.plates().with(|p| p[index].draws);
     let n = lab.of(|e| e.n);
     let close = Memo::new(move |_| session.close_up().get().is_some());
@@ -73,7 +75,7 @@ pub fn Plate(index: usize) -> impl IntoView {
     let label = move || {
         let name = known_variant().map_or("", |v| v.name);
         let view = crate::ui::texts::lookup(&format!("view.{}", lab.of_view().id())).unwrap_or_default();
-        fill("plate.label", &[("name", name), ("view", view), ("n", &crate::ui::format::count(n.get() as u64))])
+        fill("plate.label", &[("name", name), ("view", view), ("n", &format::count(n.get() as u64))])
     };
     view! {
         <figure class="plate" id=format!("plate-{index}") hidden=hidden data-drawn=drawn data-draws=draws
@@ -99,7 +101,7 @@ pub fn Plate(index: usize) -> impl IntoView {
                     on:pointerleave=move |_| if !session.locked().get_untracked() { session.cursor().set(None) }
                     on:wheel=move |ev| pointing.wheel(&ev)
                     on:keydown=move |ev| keyed(lab, &ev)>
-                    <canvas node_ref=canvas aria-hidden="true"></canvas>
+                    <canvas node_ref=canvas aria-hidden="true" class:blank=refused></canvas>
                     <Cursor/>
                     {move || waiting(lab, index).map(|text| view! { <p class="wait">{text}</p> })}
                 </div>
@@ -110,15 +112,16 @@ pub fn Plate(index: usize) -> impl IntoView {
 }
 
 /// What the plate waits for, in words; nothing once a picture stands on it.
-fn waiting(lab: Lab, index: usize) -> Option<&'static str> {
+fn waiting(lab: Lab, index: usize) -> Option<String> {
     let session = lab.session;
     match session.phase().get() {
-        Phase::Starting => Some(t("plate.starting")),
-        Phase::Failed(_) => Some(t("plate.failed")),
-        Phase::Ready => session.plates().with(|plates| match &plates[index].drawn {
-            None => Some(t("plate.computing")),
-            Some(drawn) if !drawn.exact => Some(t("plate.refining")),
-            Some(_) => None,
+        Phase::Starting => Some(t("plate.starting").to_owned()),
+        Phase::Failed(_) => Some(t("plate.failed").to_owned()),
+        Phase::Ready => session.plates().with(|plates| match (&plates[index].refusal, &plates[index].drawn) {
+            (Some(reason), _) => Some(reason.clone()),
+            (None, None) => Some(t("plate.computing").to_owned()),
+            (None, Some(drawn)) if !drawn.exact => Some(t("plate.refining").to_owned()),
+            (None, Some(_)) => None,
         }),
     }
 }
@@ -337,13 +340,13 @@ fn Axis(across: RwSignal<f64>, queries: bool) -> impl IntoView {
         let at = |i: usize| (i as f64 + 0.5 - start) * cell;
         let mut labels: Vec<(usize, f64, String, bool)> = geometry::ticks(start, span, most)
             .into_iter()
-            .map(|i| (i, at(i), if readable { tokens.label(i) } else { i.to_string() }, here == Some(i)))
+            .map(|i| (i, at(i), if readable { tokens.label(i) } else { format::count(i as u64) }, here == Some(i)))
             .filter(|label| label.1 >= 0.0 && label.1 <= size)
             .collect();
         // The cursor's own position is always named; what it would cover is left out.
         if let Some(i) = here.filter(|i| !readable && at(*i) >= 0.0 && at(*i) <= size) {
             labels.retain(|label| (label.1 - at(i)).abs() > if queries { 14.0 } else { 36.0 });
-            labels.push((i, at(i), i.to_string(), true));
+            labels.push((i, at(i), format::count(i as u64), true));
         }
         (readable, labels)
     });

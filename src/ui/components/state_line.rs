@@ -183,7 +183,7 @@ fn Heads() -> impl IntoView {
 pub fn causal_note(variant: &attention::Variant) -> Option<String> {
     match variant.causal {
         Causal::Both => None,
-        Causal::Never(why) => Some(why.to_owned()),
+        Causal::Never(why) => Some(fill("causal.never", &[("why", why)])),
         Causal::Always => lookup("causal.always").map(str::to_owned),
     }
 }

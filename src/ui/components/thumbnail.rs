@@ -1,7 +1,7 @@
 //! A small picture of a variant. Where it has a rule, the picture is the rule's own mask, row by row; a low-rank or kernel
 //! method has no mask worth drawing, so its two factors are drawn instead.
 
-use crate::attention::{Family, Setup, Variant};
+use crate::attention::{Family, Params, Setup, Variant};
 use crate::pattern::Rule;
 use crate::ui::state::{setup_of, use_lab};
 use leptos::prelude::*;
@@ -13,8 +13,14 @@ const N: usize = 44;
 #[component]
 pub fn Thumbnail(variant: &'static Variant) -> impl IntoView {
     let lab = use_lab();
-    // Drawn for a short sequence: at the experiment's own length most patterns are thinner than a pixel.
-    let setup = lab.of(move |experiment| Setup { length: N, keys: N, ..setup_of(experiment, variant.id) });
+    // Drawn for a short sequence with the parameters' defaults: at the experiment's own length most patterns are thinner
+    // than a pixel, and its own parameters would fill a short one.
+    let setup = lab.of(move |experiment| Setup {
+        length: N,
+        keys: N,
+        params: Params::default(),
+        ..setup_of(experiment, variant.id)
+    });
     let drawing = Memo::new(move |_| setup.with(|setup| mask_of(variant, setup, N)));
     view! {
         <svg class="thumbnail" viewBox=format!("0 0 {N} {N}") aria-hidden="true" data-family=super::gallery::family_key(variant.family)>
