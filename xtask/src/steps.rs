@@ -115,7 +115,7 @@ pub fn browser() -> Result<u64> {
 pub fn short_bench() -> Result<u64> {
     let driver = toolchain::lavapipe()?;
     let mut command = cargo();
-    command.args(["run", "--quiet"]).args(BENCH).args(["--lengths", "256,512"]);
+    command.args(["run", "--quiet"]).args(BENCH).args(["--backend", "gpu", "--lengths", "256,512"]);
     run_step(with_driver(&mut command, LLVMPIPE, driver.as_deref()))
 }
 
@@ -125,6 +125,10 @@ const BENCH: &[&str] = &["--package", "attention-lab", "--bin", "attention-lab",
 pub fn bench(options: &[String]) -> Result<()> {
     let mut command = cargo();
     command.args(["run", "--release"]).args(BENCH).args(options).env("LAB_COMMIT", commit());
+    // The lab prefers its CPU code to a software adapter; here the adapter is what is asked about.
+    if !options.iter().any(|option| option.starts_with("--backend")) {
+        command.args(["--backend", "gpu"]);
+    }
     let has_gpu = ["/dev/dri", "/dev/nvidia0"].iter().any(|device| Path::new(device).exists());
     if cfg!(target_os = "linux") && !has_gpu {
         let driver = toolchain::lavapipe()?;

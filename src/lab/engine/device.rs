@@ -51,7 +51,7 @@ const CPU_TOTAL_BYTES: u64 = if cfg!(target_arch = "wasm32") { 1536 << 20 } else
 const SOFTWARE_TOTAL_BYTES: u64 = 4 << 30;
 
 /// Work that a request may ask of the interpreter: some seconds.
-pub const CPU_FLOPS: u64 = if cfg!(target_arch = "wasm32") { 15_000_000_000 } else { 30_000_000_000 };
+pub const CPU_FLOPS: u64 = if cfg!(target_arch = "wasm32") { 40_000_000_000 } else { 100_000_000_000 };
 
 impl Device {
     /// Opens what `backend` asks for. The notice says why it is not a GPU.

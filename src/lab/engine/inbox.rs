@@ -117,3 +117,71 @@ impl Watch {
         self.handle.0.cancels.get() != self.cancels || self.handle.0.queue.borrow().outdates(&self.serving)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lab::experiment::Experiment;
+    use std::future::Future;
+    use std::pin::pin;
+    use std::task::Context;
+
+    fn explore(n: usize) -> Command {
+        Command::Explore { experiment: Box::new(Experiment { n, ..Default::default() }) }
+    }
+
+    #[test]
+    fn a_hidden_page_waits_until_it_is_seen_or_the_job_is_cancelled() {
+        for end in [Command::Visible { visible: true }, Command::Cancel] {
+            let handle = Handle::default();
+            let watch = handle.watch(&explore(1));
+            let mut context = Context::from_waker(Waker::noop());
+            handle.send(Command::Visible { visible: false });
+            let mut seen = pin!(handle.seen(&watch));
+            assert!(seen.as_mut().poll(&mut context).is_pending());
+            handle.send(end);
+            assert!(seen.as_mut().poll(&mut context).is_ready());
+        }
+    }
+
+    #[test]
+    fn a_job_stops_when_it_is_cancelled_or_outdated() {
+        let handle = Handle::default();
+        let watch = handle.watch(&explore(1));
+        assert!(!watch.stop());
+        handle.send(Command::Probe { plate: 0, query: 0, key: 0 });
+        assert!(!watch.stop());
+        handle.send(explore(2));
+        assert!(watch.stop());
+
+        let handle = Handle::default();
+        let watch = handle.watch(&explore(1));
+        handle.send(Command::Cancel);
+        assert!(watch.stop());
+        // What comes after a cancel is not cancelled by it.
+        assert!(!handle.watch(&explore(1)).stop());
+    }
+
+    #[test]
+    fn a_cancel_drops_sweeps_that_wait_and_nothing_else() {
+        let handle = Handle::default();
+        let experiment = Box::<Experiment>::default();
+        handle.send(Command::Sweep { experiment, lengths: vec![64], backward: false });
+        handle.send(explore(3));
+        handle.send(Command::Cancel);
+        assert_eq!(handle.pop(), Some(explore(3)));
+        assert_eq!(handle.pop(), None);
+    }
+
+    #[test]
+    fn the_next_command_is_waited_for_until_the_handle_is_closed() {
+        let handle = Handle::default();
+        let mut context = Context::from_waker(Waker::noop());
+        let mut next = pin!(handle.next());
+        assert!(next.as_mut().poll(&mut context).is_pending());
+        handle.send(explore(4));
+        handle.close();
+        assert!(matches!(next.as_mut().poll(&mut context), std::task::Poll::Ready(Some(Command::Explore { .. }))));
+        assert!(matches!(pin!(handle.next()).poll(&mut context), std::task::Poll::Ready(None)));
+    }
+}
