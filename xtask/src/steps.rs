@@ -48,7 +48,7 @@ pub fn native() -> Result<u64> {
 /// The tests that touch a GPU, again on an adapter with another subgroup width, smaller limits and no f16.
 pub fn native_swiftshader() -> Result<u64> {
     match toolchain::swiftshader()? {
-        Some(driver) => tests(&["--package", "attention-lab", "--test", "*"], "swiftshader", Some(&driver)),
+        Some(driver) => tests(&["--workspace", "--test", "*"], "swiftshader", Some(&driver)),
         None => {
             println!("there is no SwiftShader for native programs on this system; nothing to run");
             Ok(0)
@@ -86,7 +86,7 @@ fn with_driver<'a>(command: &'a mut Command, name: &str, driver: Option<&Path>) 
 
 pub fn doc() -> Result<u64> {
     run_step(
-        cargo().args(["doc", "--no-deps", "--package", "attention-lab", "--lib"]).env("RUSTDOCFLAGS", "-D warnings"),
+        cargo().args(["doc", "--no-deps", "--workspace", "--lib", "--bins"]).env("RUSTDOCFLAGS", "-D warnings"),
     )
 }
 
@@ -114,8 +114,11 @@ pub fn browser() -> Result<u64> {
 /// take longer than all the tests; `cargo xtask bench` does that.
 pub fn short_bench() -> Result<u64> {
     let driver = toolchain::lavapipe()?;
-    let mut command = cargo();
-    command.args(["run", "--quiet"]).args(BENCH).args(["--backend", "gpu", "--lengths", "256,512"]);
+    // The whole workspace, as the tests are: another choice of packages has other features, and is compiled anew.
+    run(cargo().args(["build", "--quiet", "--workspace", "--bins"]))?;
+    let binary = web::target_folder()?.join("debug").join(format!("attention-lab{}", env::consts::EXE_SUFFIX));
+    let mut command = Command::new(binary);
+    command.args(["bench", "--backend", "gpu", "--lengths", "256,512"]);
     run_step(with_driver(&mut command, LLVMPIPE, driver.as_deref()))
 }
 

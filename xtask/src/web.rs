@@ -118,7 +118,8 @@ fn check_bindgen_version() -> Result<()> {
     Ok(())
 }
 
-fn target_folder() -> Result<PathBuf> {
+/// Where cargo builds.
+pub fn target_folder() -> Result<PathBuf> {
     let text = output(cargo().args(["metadata", "--format-version", "1", "--no-deps"]))?;
     let metadata: serde_json::Value = serde_json::from_str(&text)?;
     Ok(metadata["target_directory"].as_str().context("cargo metadata names no target directory")?.into())
