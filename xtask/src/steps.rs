@@ -85,9 +85,7 @@ fn with_driver<'a>(command: &'a mut Command, name: &str, driver: Option<&Path>) 
 }
 
 pub fn doc() -> Result<u64> {
-    run_step(
-        cargo().args(["doc", "--no-deps", "--workspace", "--lib", "--bins"]).env("RUSTDOCFLAGS", "-D warnings"),
-    )
+    run_step(cargo().args(["doc", "--no-deps", "--workspace", "--lib", "--bins"]).env("RUSTDOCFLAGS", "-D warnings"))
 }
 
 pub fn web_build() -> Result<u64> {
