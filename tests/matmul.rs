@@ -218,8 +218,8 @@ fn measuring_chooses_the_fastest_and_lowering_follows() {
         tuned.classes.get_mut("matmul/nn/6.6.5.0").expect("just measured").choice = other.clone();
         let kept: Tuned = serde_json::from_str(&serde_json::to_string(&tuned).expect("plain data")).expect("the same");
         assert_eq!(kept, tuned);
-        let mut context = base.clone();
-        Tuned::restore(Some(kept.clone()), gpu.caps()).apply(&mut context);
+        Tuned::restore(Some(kept.clone()), gpu.caps()).apply(&gpu);
+        let context = LowerContext::on(&gpu);
         assert_eq!(context.choices["matmul/nn/6.6.5.0"], other);
         Case::new(0, [64, 48, 32]).check(&gpu, &context);
         let elsewhere = Tuned { adapter: "another".into(), ..kept };

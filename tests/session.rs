@@ -112,6 +112,21 @@ fn a_variant_runs_forward_and_backward_alike_on_both() {
 }
 
 #[test]
+fn tuning_keeps_what_it_knows() {
+    for session in sessions() {
+        let run = op(&session, "matmul", json!({ "m": 8, "n": 8, "k": 8 }));
+        let tuned = pollster::block_on(session.tune(&run, None)).expect("it is measured");
+        let measured = session.info().backend == Backend::Gpu;
+        assert_eq!(tuned.classes.len(), usize::from(measured));
+        let again = pollster::block_on(session.tune(&run, Some(tuned.clone()))).expect("nothing is left to measure");
+        assert_eq!(again, tuned);
+        let mut run_again = op(&session, "matmul", json!({ "m": 8, "n": 8, "k": 8 }));
+        let c = self::run(&mut run_again, &[("a", &[1.0; 64]), ("b", &[0.5; 64])], "c");
+        assert_eq!(c, [4.0; 64]);
+    }
+}
+
+#[test]
 fn what_cannot_be_served_says_why() {
     let session = open(Backend::Cpu);
     let prepare = |value: serde_json::Value| -> attention_lab::lab::session::LabError {

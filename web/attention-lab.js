@@ -65,6 +65,13 @@ export class Lab {
     return new Run(await calling(() => this.#lab.prepare_op(name, JSON.stringify(sizes))));
   }
 
+  /// Races the kernels of every op of a run that has several, and has what is prepared from then on use the fastest. Takes
+  /// what an earlier call gave, and gives what is known now (`classes`: choice and figures by shape class), as plain data to
+  /// be kept.
+  async tune(run, known = null) {
+    return JSON.parse(await calling(() => this.#lab.tune(run.inner, JSON.stringify(known))));
+  }
+
   /// Resolves when everything submitted so far is done.
   async wait() {
     await calling(() => this.#lab.wait());
@@ -82,6 +89,11 @@ export class Run {
   constructor(run) {
     this.#run = run;
     Object.assign(this, JSON.parse(run.facts()));
+  }
+
+  /// For `Lab.tune`.
+  get inner() {
+    return this.#run;
   }
 
   /// Writes inputs by name, a Float32Array each.

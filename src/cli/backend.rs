@@ -131,7 +131,7 @@ async fn run_on_gpu(
     graph: &Graph,
     inputs: &BTreeMap<String, Data<f32>>,
 ) -> Result<BTreeMap<String, Vec<f32>>, Error> {
-    let plan = plan::plan(graph, &LowerContext::from_caps(gpu.caps()));
+    let plan = plan::plan(graph, &LowerContext::on(gpu));
     let replay = Replay::new(gpu, &plan.program).await?;
     for (name, (buffer, _)) in &plan.inputs {
         match &inputs[name] {

@@ -5,6 +5,7 @@ use super::ledger::{Buffer, Ledger};
 use super::pipeline::Cache;
 use super::{Caps, Category, Error};
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 /// Which adapter to use.
@@ -43,6 +44,8 @@ struct Inner {
     /// Floating-point operations a second, for cutting long dispatches.
     rate: Cell<f64>,
     quantum_ns: Cell<Option<f64>>,
+    /// Kernels chosen by measuring, by shape class.
+    choices: RefCell<BTreeMap<String, String>>,
 }
 
 impl std::fmt::Debug for Gpu {
@@ -100,15 +103,17 @@ impl Gpu {
         let rate = Cell::new(caps.assumed_rate());
         let (ledger, cache) = (Ledger::default(), RefCell::default());
         let options = options.clone();
-        let quantum_ns = Cell::new(None);
-        let inner = Inner { chosen, device, queue, caps, options, ledger, health, cache, rate, quantum_ns };
+        let (quantum_ns, choices) = (Cell::new(None), RefCell::default());
+        let inner = Inner { chosen, device, queue, caps, options, ledger, health, cache, rate, quantum_ns, choices };
         Self(Rc::new(inner))
     }
 
     /// A new device on an adapter chosen the same way, to go on with after [`Error::Lost`]. Nothing of the old one can be
     /// used with it: programs are prepared and inputs written again.
     pub async fn recreate(&self) -> Result<Self, Error> {
-        Self::new(&self.0.options).await
+        let gpu = Self::new(&self.0.options).await?;
+        gpu.choose_kernels(self.chosen_kernels());
+        Ok(gpu)
     }
 
     /// Names of the adapters that could be chosen.
@@ -119,6 +124,16 @@ impl Gpu {
         let instance = wgpu::Instance::new(descriptor);
         let adapters = instance.enumerate_adapters(backends(options)).await;
         adapters.iter().map(|a| Caps::new(&a.get_info(), a.features(), &a.limits())).collect()
+    }
+
+    /// Kernels chosen on this device by measuring, by shape class; programs planned from now on use them.
+    pub fn choose_kernels(&self, choices: BTreeMap<String, String>) {
+        self.0.choices.replace(choices);
+    }
+
+    /// The choices of [`Gpu::choose_kernels`].
+    pub fn chosen_kernels(&self) -> BTreeMap<String, String> {
+        self.0.choices.borrow().clone()
     }
 
     pub fn caps(&self) -> &Caps {

@@ -1,7 +1,7 @@
 //! The one interface of an op: shape rule, cost, CPU evaluation, gradient rule, GPU kernels.
 
 use super::{Data, Graph, Node, ShapeError, TensorType};
-use crate::gpu::{Caps, Source};
+use crate::gpu::{Caps, Gpu, Source};
 use std::fmt::Debug;
 
 /// Computed cost of an op or graph. FLOPs count a multiply-add as two; bytes are those of each operand read once and each
@@ -58,6 +58,11 @@ pub struct LowerContext {
 }
 
 impl LowerContext {
+    /// What lowering needs of a device, with the kernels that were chosen on it by measuring.
+    pub fn on(gpu: &Gpu) -> Self {
+        Self { choices: gpu.chosen_kernels(), ..Self::from_caps(gpu.caps()) }
+    }
+
     /// What lowering needs of an adapter; without measured choices.
     pub fn from_caps(caps: &Caps) -> Self {
         Self {

@@ -13,6 +13,7 @@ mod prepared;
 pub mod rates;
 mod sweep;
 mod timing;
+mod tune;
 
 pub use device::Fault;
 pub use inbox::Handle;
@@ -29,6 +30,7 @@ use inbox::Watch;
 use painter::Painter;
 use std::rc::Rc;
 use timing::Stopwatch;
+use tune::Tuning;
 
 /// How often one request is tried again on a new device.
 const MOST_RECOVERIES: usize = 2;
@@ -50,6 +52,7 @@ pub struct Engine {
     effort: Effort,
     /// Set from outside, whatever the device.
     fixed_effort: Option<Effort>,
+    tuning: Tuning,
 }
 
 impl Engine {
@@ -69,6 +72,7 @@ impl Engine {
             stopwatch: None,
             effort: sweep::effort(true),
             fixed_effort: None,
+            tuning: Tuning::default(),
         };
         (inbox, engine)
     }
@@ -86,6 +90,9 @@ impl Engine {
                 && let Some(plate) = self.untimed.pop()
             {
                 self.time_idly(plate).await;
+                continue;
+            }
+            if self.inbox.is_empty() && self.tune_idly().await {
                 continue;
             }
             let Some(command) = self.inbox.next().await else { return };
@@ -156,7 +163,8 @@ impl Engine {
     }
 
     async fn attempt(&mut self, command: &Command, watch: &Watch) -> Result<(), Fault> {
-        if !self.started && !matches!(command, Command::Start { .. } | Command::Show { .. }) {
+        let waits = matches!(command, Command::Start { .. } | Command::Show { .. } | Command::Remember { .. });
+        if !self.started && !waits {
             self.start(Backend::Auto).await?;
         }
         match command {
@@ -179,6 +187,10 @@ impl Engine {
                 }
                 Device::Cpu => Ok(()),
             },
+            Command::Remember { tuned } => {
+                self.remember((**tuned).clone());
+                Ok(())
+            }
             // The inbox acts on these as they come.
             Command::Cancel | Command::Visible { .. } => Ok(()),
         }
@@ -207,6 +219,7 @@ impl Engine {
         self.untimed.clear();
         self.effort = self.fixed_effort.unwrap_or_else(|| sweep::effort(matches!(device, Device::Cpu)));
         self.device = device;
+        self.use_tuned();
     }
 
     async fn ready(&mut self, notice: Option<String>) {
@@ -275,5 +288,6 @@ fn name(command: &Command) -> &'static str {
         Command::Cancel => "cancel",
         Command::Visible { .. } => "visible",
         Command::LoseDevice => "lose_device",
+        Command::Remember { .. } => "remember",
     }
 }

@@ -3,6 +3,7 @@
 
 use super::experiment::{Experiment, Pool, Scale, View};
 use crate::gpu::Caps;
+use crate::measure::tune::Tuned;
 pub use crate::measure::{ErrorToFull, Timing};
 use serde::{Deserialize, Serialize};
 
@@ -65,6 +66,8 @@ pub enum Command {
     Visible { visible: bool },
     /// Destroys the device, to test recovery.
     LoseDevice,
+    /// What was measured of the kernels in an earlier visit, as `Tuned` told it.
+    Remember { tuned: Box<Tuned> },
 }
 
 /// The adapter in words, for the state line, result files and tests.
@@ -175,6 +178,10 @@ pub enum Event {
     },
     Failed {
         reason: String,
+    },
+    /// Kernels were raced against each other: all that is known of this adapter now, to be kept for the next visit.
+    Tuned {
+        tuned: Box<Tuned>,
     },
 }
 

@@ -56,7 +56,11 @@ fn replaces(new: &Command, old: &Command) -> bool {
 
 fn rank(command: &Command) -> u8 {
     match command {
-        Command::Start { .. } | Command::Visible { .. } | Command::Cancel | Command::LoseDevice => 0,
+        Command::Start { .. }
+        | Command::Remember { .. }
+        | Command::Visible { .. }
+        | Command::Cancel
+        | Command::LoseDevice => 0,
         Command::Explore { .. } => 1,
         Command::Show { .. } => 2,
         Command::Probe { .. } => 3,

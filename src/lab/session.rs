@@ -9,10 +9,11 @@ pub use run::{Run, Tensor};
 
 use super::protocol::{AdapterFacts, Backend};
 use crate::attention::Refusal;
-use crate::gpu::{self, Gpu, Options};
+use crate::gpu::{self, Gpu, Options, Timer};
 use crate::graph::plan::{Plan, plan};
 use crate::graph::{Graph, LowerContext};
 use crate::measure::result::SCHEMA;
+use crate::measure::tune::Tuned;
 use serde::Serialize;
 
 /// Why a call failed: a word for programs, a sentence for people, and the nearest request that would do.
@@ -94,7 +95,6 @@ pub struct Info {
 pub struct Session {
     place: Place,
     notice: Option<String>,
-    context: LowerContext,
 }
 
 #[derive(Clone, Debug)]
@@ -112,7 +112,7 @@ impl Session {
     /// # Errors
     /// Where `Gpu` is asked for and there is none.
     pub async fn open(backend: Backend, options: &Options) -> Result<Self, LabError> {
-        let cpu = |notice| Self { place: Place::Cpu, notice, context: LowerContext::default() };
+        let cpu = |notice| Self { place: Place::Cpu, notice };
         if backend == Backend::Cpu {
             return Ok(cpu(None));
         }
@@ -121,10 +121,7 @@ impl Session {
                 "{} computes on the processor, where the lab's own code is faster",
                 gpu.caps().name
             )))),
-            (Ok(gpu), _) => {
-                let context = LowerContext::from_caps(gpu.caps());
-                Ok(Self { place: Place::Gpu(gpu), notice: None, context })
-            }
+            (Ok(gpu), _) => Ok(Self { place: Place::Gpu(gpu), notice: None }),
             (Err(error), Backend::Auto) => Ok(cpu(Some(error.to_string()))),
             (Err(error), _) => Err(error.into()),
         }
@@ -177,13 +174,30 @@ impl Session {
         }
     }
 
-    /// The kernels that measuring chose, or tests force, by shape class.
-    pub fn set_choices(&mut self, choices: std::collections::BTreeMap<String, String>) {
-        self.context.choices = choices;
+    /// Races the kernels of every op of this run that has several, once for each shape class, and has what is prepared
+    /// from now on use the fastest. What is known so far comes in and goes out, to be kept between sessions: figures of
+    /// another adapter or of other kernels are forgotten. Nothing is measured on the CPU.
+    ///
+    /// # Errors
+    /// What the device says.
+    pub async fn tune(&self, run: &Run, known: Option<Tuned>) -> Result<Tuned, LabError> {
+        let Place::Gpu(gpu) = &self.place else { return Ok(known.unwrap_or_default()) };
+        let mut tuned = Tuned::restore(known, gpu.caps());
+        let context = LowerContext::from_caps(gpu.caps());
+        let timer = Timer::new(gpu).await?;
+        for open in tuned.open(run.graph(), &context) {
+            tuned.measure(gpu, &timer, &open, &context, &|| false).await?;
+        }
+        tuned.apply(gpu);
+        Ok(tuned)
     }
 
     async fn make(&self, graph: Graph) -> Result<Run, LabError> {
-        let plan: Plan = plan(&graph, &self.context);
+        let context = match &self.place {
+            Place::Gpu(gpu) => LowerContext::on(gpu),
+            Place::Cpu => LowerContext::default(),
+        };
+        let plan: Plan = plan(&graph, &context);
         match &self.place {
             Place::Gpu(gpu) => Run::on_gpu(gpu, graph, plan).await,
             Place::Cpu => {

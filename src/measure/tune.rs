@@ -73,10 +73,10 @@ impl Tuned {
         kept.filter(|t| t.adapter == fresh.adapter && t.commit == fresh.commit).unwrap_or(fresh)
     }
 
-    /// Adds the choices to what lowering knows.
-    pub fn apply(&self, context: &mut LowerContext) {
+    /// Has programs on this device planned with the choices from now on.
+    pub fn apply(&self, gpu: &Gpu) {
         let choices = self.classes.iter().map(|(class, measured)| (class.clone(), measured.choice.clone()));
-        context.choices.extend(choices);
+        gpu.choose_kernels(choices.collect());
     }
 
     /// The ops of `g` with several kernels of whose shape class nothing has been measured, one for each class.

@@ -2,10 +2,30 @@
 
 use crate::lab::protocol::{Command, Event};
 use crate::lab::queue::Queue;
+use crate::measure::tune::Tuned;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use wasm_bindgen::prelude::*;
 use web_sys::{MessageEvent, OffscreenCanvas, Worker, WorkerOptions, WorkerType};
+
+/// Where the browser keeps what was measured of the adapter's kernels.
+const KEPT: &str = "attention-lab.kernels";
+
+fn storage() -> Option<web_sys::Storage> {
+    web_sys::window()?.local_storage().ok()?
+}
+
+/// Keeps what was measured for the next visit. A browser that keeps nothing has it measured again.
+fn keep(tuned: &Tuned) {
+    if let (Some(storage), Ok(text)) = (storage(), serde_json::to_string(tuned)) {
+        let _ = storage.set_item(KEPT, &text);
+    }
+}
+
+/// What an earlier visit has measured; nothing where it cannot be read any more.
+fn kept() -> Option<Tuned> {
+    serde_json::from_str(&storage()?.get_item(KEPT).ok()??).ok()
+}
 
 /// A running worker. Clones speak to the same one.
 #[derive(Clone)]
@@ -27,7 +47,11 @@ impl Link {
         let heard = fold.clone();
         let on_message = Closure::<dyn Fn(MessageEvent)>::new(move |message: MessageEvent| {
             let text = message.data().as_string().unwrap_or_default();
-            heard(serde_json::from_str(&text).unwrap_or_else(|error| Event::Failed { reason: error.to_string() }));
+            let event = serde_json::from_str(&text).unwrap_or_else(|e| Event::Failed { reason: format!("{e}") });
+            if let Event::Tuned { tuned } = &event {
+                keep(tuned);
+            }
+            heard(event);
         });
         let on_error = Closure::<dyn Fn(web_sys::Event)>::new(move |event: web_sys::Event| {
             let reason = js_sys::Reflect::get(&event, &"message".into()).ok().and_then(|m| m.as_string());
@@ -38,7 +62,11 @@ impl Link {
         // The page has one worker as long as it lives, so its listeners are never taken down.
         on_message.forget();
         on_error.forget();
-        Ok(Self(Rc::new(Inner { worker, waiting: RefCell::default(), scheduled: Cell::new(false) })))
+        let link = Self(Rc::new(Inner { worker, waiting: RefCell::default(), scheduled: Cell::new(false) }));
+        if let Some(tuned) = kept() {
+            link.send_now(&Command::Remember { tuned: Box::new(tuned) });
+        }
+        Ok(link)
     }
 
     /// Sends a command with the next animation frame, unless a newer one takes its place before.

@@ -246,6 +246,8 @@ impl Lab {
             Event::DeviceLost { reason, recovered } => session.lost().set(Some(Loss { reason, recovered })),
             Event::Refused { what, reason, nearest } => self.refuse(what, reason, nearest),
             Event::Failed { reason } => session.phase().set(Phase::Failed(reason)),
+            // The link keeps it; nothing on the page shows it.
+            Event::Tuned { .. } => {}
         }
     }
 }

@@ -47,6 +47,14 @@ impl ApiLab {
         self.0.prepare_op(&request).await.map(ApiRun::new).map_err(thrown)
     }
 
+    /// Measures the kernels of a run's ops; takes what is known, or `null`, and gives what is known then.
+    pub async fn tune(&self, run: &ApiRun, known: String) -> Result<String, JsValue> {
+        let known = parse(&known)?;
+        #[allow(clippy::await_holding_refcell_ref, reason = "overlapping calls are found by it")]
+        let tuned = self.0.tune(&*run.run()?, known).await.map_err(thrown)?;
+        text(&tuned)
+    }
+
     /// Waits for everything submitted so far.
     pub async fn wait(&self) -> Result<(), JsValue> {
         self.0.wait().await.map_err(thrown)

@@ -86,7 +86,7 @@ impl Device {
 
     pub fn context(&self) -> LowerContext {
         match self {
-            Device::Gpu(gpu) => LowerContext::from_caps(gpu.caps()),
+            Device::Gpu(gpu) => LowerContext::on(gpu),
             Device::Cpu => LowerContext::default(),
         }
     }

@@ -41,6 +41,10 @@ impl Run {
         Self { graph, plan, place: Place::Cpu { inputs: BTreeMap::new(), outputs: BTreeMap::new() } }
     }
 
+    pub(super) fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
     /// Bytes of all its buffers.
     pub fn bytes(&self) -> u64 {
         self.plan.peak_bytes()
