@@ -81,7 +81,8 @@ fn Page() -> impl IntoView {
     }
 }
 
-fn adapter_line(lab: Lab) -> String {
+/// Which adapter computes, in words.
+pub fn adapter_line(lab: Lab) -> String {
     lab.session.adapter().with(|adapter| match adapter {
         None => t("adapter.none").to_owned(),
         Some(facts) if facts.backend == "cpu" => t("adapter.cpu").to_owned(),

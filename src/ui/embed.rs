@@ -1,7 +1,7 @@
 //! One figure of the lab alone, inside another page: a plate or two, or the charts of a sweep, with the controls that the
 //! address asks for.
 
-use super::app::explore;
+use super::app::{adapter_line, explore};
 use super::browser;
 use super::components::banners::Banners;
 use super::components::chart::{Chart, Quantity};
@@ -107,7 +107,7 @@ fn Figure(embed: Embed, begun: RwSignal<bool>) -> impl IntoView {
     view! {
         <figure class="embed" data-motion=motion>
             {shown("state").then(|| view! { <div inert=locked><StateLine/></div> })}
-            <Banners/>
+            <Banners brief=true/>
             <Show when=move || !begun.get()>
                 <div class="still">
                     <Still/>
@@ -120,6 +120,7 @@ fn Figure(embed: Embed, begun: RwSignal<bool>) -> impl IntoView {
             <div hidden=move || !begun.get()>{plates}{charts}</div>
             <figcaption class="embed-caption">
                 {caption.map(|caption| view! { <p>{caption}</p> })}
+                <span class="small">{move || begun.get().then(|| adapter_line(lab))}</span>
                 <a href=move || format!("./?{}", lab.session.experiment().with(|e| permalink::write(e).query)) target="_blank" rel="noopener">{t("embed.open")}</a>
             </figcaption>
         </figure>

@@ -23,6 +23,7 @@ test('a sweep runs, is drawn, found in words, and saved', async ({ lab }) => {
   await expect(page.locator('#chart-bytes [aria-label=dot] circle')).toHaveCount(6);
   await expect(page.locator('#findings')).toContainText('Linear');
   await expect(page.locator('#fits tbody tr')).toHaveCount(2);
+  await expect(page.locator('#anatomy dt')).toHaveCount(2);
 
   const file = JSON.parse(await saved(page, '#save-json'));
   expect(file.schema).toBe(1);
@@ -53,4 +54,26 @@ test('a sweep can be cancelled', async ({ lab }) => {
   await expect(page.locator('#sweep-cancel')).toBeVisible();
   await page.locator('#sweep-cancel').click();
   await expect(page.locator('#sweep-status')).toContainText('Cancelled', { timeout: 15_000 });
+});
+
+test('a hidden page measures nothing, and goes on when it is seen again', async ({ lab }) => {
+  const page = await lab.open('?v=1&view=speed&variant=full,sliding_window,linear');
+  await expect(page.locator('#sweep-start')).toBeEnabled({ timeout: 30_000 });
+  await page.locator('#sweep-start').click();
+  await expect(page.locator('#chart-time [aria-label=dot] circle').first()).toBeVisible({ timeout: 60_000 });
+  const hide = (hidden) =>
+    page.evaluate((value) => {
+      Object.defineProperty(document, 'hidden', { configurable: true, get: () => value });
+      document.dispatchEvent(new Event('visibilitychange'));
+    }, hidden);
+  const done = async () => Number(/^(\d+)/.exec(await page.locator('#sweep-status').textContent())?.[1] ?? -1);
+  await hide(true);
+  // What was being measured may still come in.
+  await page.waitForTimeout(2500);
+  const before = await done();
+  await page.waitForTimeout(2500);
+  expect(await done()).toBe(before);
+  await hide(false);
+  await expect.poll(done, { timeout: 60_000 }).toBeGreaterThan(before);
+  await page.locator('#sweep-cancel').click();
 });

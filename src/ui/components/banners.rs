@@ -7,7 +7,11 @@ use crate::ui::texts::{fill, t};
 use leptos::prelude::*;
 
 #[component]
-pub fn Banners() -> impl IntoView {
+pub fn Banners(
+    /// Leave out what is only good to know, such as which adapter computes.
+    #[prop(optional)]
+    brief: bool,
+) -> impl IntoView {
     let lab = use_lab();
     let session = lab.session;
     let dismissed = RwSignal::new(false);
@@ -19,7 +23,7 @@ pub fn Banners() -> impl IntoView {
                 }),
                 _ => None,
             }}
-            {move || session.adapter().get().filter(|_| !dismissed.get()).and_then(|facts| {
+            {move || session.adapter().get().filter(|_| !brief && !dismissed.get()).and_then(|facts| {
                 let on_cpu = session.backend().get() == Backend::Cpu || facts.backend == "cpu";
                 let has_webgpu = browser::has_webgpu();
                 let text = match (on_cpu, facts.software) {

@@ -1,5 +1,6 @@
 //! The parts that pages are made of.
 
+pub mod anatomy;
 pub mod banners;
 pub mod chart;
 pub mod findings;

@@ -1,6 +1,7 @@
 //! The place Speed and memory: what to measure, two log-log charts, findings in words, the figures themselves.
 
 use crate::measure::result::ResultFile;
+use crate::ui::components::anatomy::Anatomy;
 use crate::ui::components::chart::{Chart, Quantity};
 use crate::ui::components::findings::{Findings, Fits};
 use crate::ui::components::results::{Actions, Figures};
@@ -23,6 +24,7 @@ pub fn Speed() -> impl IntoView {
                     <Chart quantity=Quantity::Bytes/>
                 </div>
                 <Fits/>
+                <Anatomy/>
                 <Actions/>
                 <Figures/>
             </div>
