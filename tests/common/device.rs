@@ -27,15 +27,18 @@ pub fn check(
     let Some(gpu) = gpu() else { return };
     println!("{name} on {}", gpu.caps().name);
     let caps = LowerContext::from_caps(gpu.caps());
-    let with_rows = |software: bool, rows: &str| {
-        let mut context = LowerContext { software, ..caps.clone() };
-        context.choices.insert("rows".into(), rows.into());
-        context
+    let family = |software: bool, rows: &str, fusion: &str| {
+        let choices = [("rows", rows), ("fusion", fusion)].map(|(key, value)| (key.to_string(), value.to_string()));
+        plan(g, &LowerContext { software, choices: choices.into(), ..caps.clone() })
     };
-    for (how, context) in
-        [("GPU, rows alone", with_rows(true, "alone")), ("GPU, rows by groups", with_rows(false, "group"))]
-    {
-        let plan = plan(g, &context);
+    let alone = family(true, "alone", "on");
+    let unfused = family(true, "alone", "off");
+    let fuses = unfused.program.steps.len() > alone.program.steps.len();
+    let mut families = vec![("GPU, rows alone", alone), ("GPU, rows by groups", family(false, "group", "on"))];
+    if fuses {
+        families.push(("GPU, unfused", unfused));
+    }
+    for (how, plan) in families {
         pollster::block_on(async {
             let replay = Replay::new(&gpu, &plan.program).await.unwrap_or_else(|e| panic!("{name}: {e}"));
             let first = run(&replay, &plan, inputs).await;

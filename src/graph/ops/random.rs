@@ -39,25 +39,18 @@ fn check_seed(seed: &TensorType) -> Result<(), ShapeError> {
     if *seed == TensorType::u32(&[2]) { Ok(()) } else { Err(ShapeError(format!("a seed is u32 [2], not {seed:?}"))) }
 }
 
-/// `f` of every element's number and its block's words.
-fn draw<R>(len: usize, seed: &[u32], stream: u32, f: impl Fn(usize, [u32; 4]) -> R) -> Vec<R> {
-    let mut words = [0; 4];
-    (0..len)
-        .map(|i| {
-            if i % 4 == 0 {
-                words = rng::words([seed[0], seed[1]], stream, (i / 4) as u32);
-            }
-            f(i, words)
-        })
-        .collect()
+/// Elements 0..len, four from each block's words.
+fn draw<T: Copy>(len: usize, seed: &[u32], stream: u32, block: impl Fn([u32; 4]) -> [T; 4]) -> Vec<T> {
+    let blocks = (0..len.div_ceil(4)).flat_map(|b| block(rng::words([seed[0], seed[1]], stream, b as u32)));
+    blocks.take(len).collect()
 }
 
 impl Random {
     fn eval<R: Real>(&self, inputs: &[(&TensorType, &Data<R>)], outputs: &[TensorType]) -> Vec<Data<R>> {
         let (len, seed) = (outputs[0].len(), inputs[0].1.index());
         vec![Data::Real(match self.distribution {
-            Distribution::Uniform => draw(len, seed, self.stream, |i, words| R::from_f64(rng::unit(words[i % 4]))),
-            Distribution::Normal => draw(len, seed, self.stream, |i, words| R::from_f64(rng::normal(words)[i % 4])),
+            Distribution::Uniform => draw(len, seed, self.stream, |words| words.map(|w| R::from_f64(rng::unit(w)))),
+            Distribution::Normal => draw(len, seed, self.stream, |words| rng::normal(words).map(R::from_f64)),
         })]
     }
 }
@@ -102,11 +95,10 @@ impl Op for Random {
 
 impl Dropout {
     fn eval<R: Real>(&self, inputs: &[(&TensorType, &Data<R>)], outputs: &[TensorType]) -> Vec<Data<R>> {
-        let x = inputs[0].1.real();
         let scale = R::from_f64(self.scale);
-        vec![Data::Real(draw(outputs[0].len(), inputs[1].1.index(), self.stream, |i, words| {
-            if words[i % 4] < self.threshold { R::zero() } else { x[i] * scale }
-        }))]
+        let words = draw(outputs[0].len(), inputs[1].1.index(), self.stream, |words| words);
+        let kept = |(&x, word): (&R, u32)| if word < self.threshold { R::zero() } else { x * scale };
+        vec![Data::Real(inputs[0].1.real().iter().zip(words).map(kept).collect())]
     }
 }
 
