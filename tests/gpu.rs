@@ -266,6 +266,20 @@ fn timing_returns_positive_times_and_says_how() {
 }
 
 #[test]
+fn the_wall_clock_agrees_with_the_timestamps() {
+    let Some(gpu) = common::gpu() else { return };
+    let replay = block_on(Replay::new(&gpu, &chained())).unwrap();
+    let (timer, clock) = (block_on(Timer::new(&gpu)).unwrap(), Timer::by_clock(&gpu));
+    assert_eq!(clock.how(), How::Wall);
+    let by_clock = block_on(clock.measure(&replay, None, 5)).unwrap();
+    let by_stamps = block_on(timer.measure(&replay, None, 5)).unwrap();
+    // Long spans hold the submission's own cost many times over; the rest is the same work.
+    assert!(by_clock.median() * f64::from(by_clock.repeats) > 10.0, "{by_clock:?}");
+    let ratio = by_clock.min() / by_stamps.min();
+    assert!((0.2..20.0).contains(&ratio), "{by_clock:?} {by_stamps:?}");
+}
+
+#[test]
 fn a_destroyed_device_is_an_error_and_a_new_one_gives_the_same_bits() {
     let Some(gpu) = common::gpu() else { return };
     let program = chained();

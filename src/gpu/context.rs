@@ -25,6 +25,9 @@ pub struct Options {
     /// `vulkan`, `metal` or `dx12`; natively only.
     pub backend: Option<String>,
     pub power: Power,
+    /// Floating-point operations a second that long dispatches are cut by, where something else than the guess from the kind
+    /// of adapter is wanted. A low one cuts every dispatch into pieces, which tests use.
+    pub rate: Option<f64>,
 }
 
 /// A device with its queue, ledger and pipelines. Cheap to clone; clones are the same device.
@@ -100,7 +103,7 @@ impl Gpu {
         super::browser::complete(&mut caps, &device);
         let health = Health::default();
         health.watch(&device);
-        let rate = Cell::new(caps.assumed_rate());
+        let rate = Cell::new(options.rate.unwrap_or(caps.assumed_rate()));
         let (ledger, cache) = (Ledger::default(), RefCell::default());
         let options = options.clone();
         let (quantum_ns, choices) = (Cell::new(None), RefCell::default());
@@ -168,7 +171,7 @@ impl Gpu {
     /// Takes a measured rate into account, half of it, since kernels differ; and never far from what was assumed.
     pub fn note_rate(&self, flops_per_second: f64) {
         let assumed = self.caps().assumed_rate();
-        if flops_per_second.is_finite() && flops_per_second > 0.0 {
+        if self.0.options.rate.is_none() && flops_per_second.is_finite() && flops_per_second > 0.0 {
             self.0.rate.set((flops_per_second * 0.5).clamp(assumed / 20.0, assumed * 20.0));
         }
     }

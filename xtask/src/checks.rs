@@ -27,6 +27,12 @@ const STEPS: &[Step] = &[
         run: steps::native,
     },
     Step {
+        name: "pieces",
+        about: "kernel tests with every dispatch cut into pieces",
+        needs: &[Need::Lavapipe],
+        run: steps::native_pieces,
+    },
+    Step {
         name: "swiftshader",
         about: "native GPU tests (tests/*.rs) on SwiftShader",
         needs: &[Need::SwiftShader],

@@ -56,12 +56,23 @@ pub fn native_swiftshader() -> Result<u64> {
     }
 }
 
+/// Every kernel again with each dispatch cut into many, so that one that forgets to add its origin gives wrong results.
+pub fn native_pieces() -> Result<u64> {
+    let selection = ["--package", "attention-lab", "--test", "ops", "--test", "matmul", "--test", "attention_ops"];
+    tests_with(&selection, "lavapipe", toolchain::lavapipe()?.as_deref(), &[("LAB_RATE", "50000")])
+}
+
 /// Runs native tests with nextest where it is installed, else with `cargo test`; no test at all is a failure.
 fn tests(selection: &[&str], adapter: &str, driver: Option<&Path>) -> Result<u64> {
+    tests_with(selection, adapter, driver, &[])
+}
+
+fn tests_with(selection: &[&str], adapter: &str, driver: Option<&Path>, vars: &[(&str, &str)]) -> Result<u64> {
     let nextest = cargo().args(["nextest", "--version"]).output().is_ok_and(|out| out.status.success());
     let mut command = cargo();
     command.args(if nextest { ["nextest", "run"].as_slice() } else { &["test"] });
     command.arg("--no-fail-fast").args(selection);
+    command.envs(vars.iter().copied());
     let passed = run_counting(with_driver(&mut command, adapter, driver))?;
     if passed == 0 {
         bail!("no test was run");
