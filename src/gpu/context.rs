@@ -307,7 +307,11 @@ async fn choose(instance: &wgpu::Instance, options: &Options) -> Result<wgpu::Ad
     let found: Vec<String> = adapters.iter().map(|a| a.get_info().name).collect();
     let matches = |a: &wgpu::Adapter| {
         let info = a.get_info();
-        let text = format!("{} {} {}", info.name, info.driver, info.driver_info).to_lowercase();
+        let mut text = format!("{} {} {}", info.name, info.driver, info.driver_info).to_lowercase();
+        if text.contains("llvmpipe") {
+            // Mesa's Vulkan driver goes by this name everywhere but in what it says of itself.
+            text.push_str(" lavapipe");
+        }
         wanted.as_ref().is_none_or(|w| text.contains(&w.to_lowercase()))
     };
     adapters.into_iter().find(matches).ok_or(Error::NoAdapter { wanted, found })
