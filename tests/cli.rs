@@ -153,7 +153,7 @@ fn attend_writes_what_the_definition_says() {
                 assert_eq!(results[name].0, [2, 2, 33, 6], "{} {name}", variant.id);
                 assert!(results[name].1.iter().any(|&x| x != 0.0) && results[name].1.iter().all(|x| x.is_finite()));
             }
-            for extra in (variant.extras)(&setup).iter().filter(|e| e.differentiable) {
+            for extra in (variant.extras)(&setup).iter().filter(|e| e.differentiable && !e.optional) {
                 assert_eq!(results[&format!("d{}", extra.name)].0, extra.shape, "{}", variant.id);
             }
         }
@@ -221,6 +221,27 @@ fn padding_and_more_keys_than_queries_are_taken() {
         let (batch, i, j) = (cell / (2 * 33 * 40), cell / 40 % 33, cell % 40);
         let allowed = batch == 0 && j != 3 && j <= i + 7;
         assert_eq!(weight != 0.0, allowed, "batch {batch}, query {i}, key {j}: {weight}");
+    }
+    // A bias that rules out a key is as good as padding.
+    let bias = (0..2 * 2 * 33 * 40).flat_map(|cell| (if cell % 40 == 5 { -1e9f32 } else { 0.0 }).to_le_bytes());
+    tensors.insert("bias", (Dtype::F32, vec![2, 2, 33, 40], bias.collect()));
+    write(&input, &tensors);
+    let done = lab(&[
+        "attend",
+        "full",
+        "--input",
+        input.to_str().unwrap(),
+        "--output",
+        output.to_str().unwrap(),
+        "--effective",
+        "--backend",
+        "cpu",
+    ]);
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let biased = &read(&output)["effective"].1;
+    for (cell, &weight) in biased.iter().enumerate() {
+        let (batch, j) = (cell / (2 * 33 * 40), cell % 40);
+        assert_eq!(weight != 0.0, batch == 0 && j != 3 && j != 5, "key {j}: {weight}");
     }
     let second = &results["out"].1[2 * 33 * 6..];
     assert!(second.iter().all(|&x| x == 0.0), "a row with nothing to attend to gives zeros");
@@ -350,6 +371,10 @@ fn list_and_describe_tell_programs_everything() {
         let words = String::from_utf8(lab(&["describe", variant.id]).stdout).expect("UTF-8");
         assert!(words.contains(variant.paper.arxiv) && words.contains(variant.complexity));
     }
+    let full: serde_json::Value = serde_json::from_slice(&lab(&["describe", "full", "--json"]).stdout).unwrap();
+    let bias = full["tensors"].as_array().unwrap().iter().find(|t| t["name"] == "bias").expect("bias is listed");
+    assert_eq!(bias["shape"], "[B, H, N, M]");
+
     let linformer: serde_json::Value =
         serde_json::from_slice(&lab(&["describe", "linformer", "--json"]).stdout).unwrap();
     let tensors = linformer["tensors"].as_array().unwrap();

@@ -1,6 +1,6 @@
 //! From a variant and a setup to a whole graph with named inputs and outputs.
 
-use super::{Effective, Inputs, Setup, Variant};
+use super::{Effective, Extra, Inputs, Setup, Variant};
 use crate::gpu::Category;
 use crate::graph::{Data, Dtype, Graph, TensorType, grad};
 use std::collections::BTreeMap;
@@ -14,6 +14,8 @@ pub struct Request {
     pub effective: bool,
     /// Reads `key_padding`, u32 `[B, M]`, 1 = real.
     pub key_padding: bool,
+    /// Reads the extra tensors that are optional.
+    pub optional: bool,
 }
 
 impl Variant {
@@ -26,7 +28,7 @@ impl Variant {
         let mut g = Graph::new();
         let queries = TensorType::f32(&[s.batch, s.heads, s.length, s.dim]);
         let keys = TensorType::f32(&[s.batch, s.heads, s.keys, s.dim]);
-        let extras = (self.extras)(s);
+        let extras = self.extras_read(s, request);
         let x = Inputs {
             q: g.input("q", queries.clone(), Category::Activations),
             k: g.input("k", keys.clone(), Category::Activations),
@@ -67,9 +69,14 @@ impl Variant {
         (g, effective)
     }
 
-    /// Extra tensors of this setup, drawn from its seed.
+    /// Extra tensors of this setup, drawn from its seed, without the optional ones.
     pub fn drawn(&self, s: &Setup) -> BTreeMap<&'static str, Vec<f32>> {
-        (self.extras)(s).iter().map(|e| (e.name, e.draw(s.seed))).collect()
+        self.extras_read(s, Request::default()).iter().map(|e| (e.name, e.draw(s.seed))).collect()
+    }
+
+    /// Extra tensors that a graph reads.
+    pub fn extras_read(&self, s: &Setup, request: Request) -> Vec<Extra> {
+        (self.extras)(s).into_iter().filter(|e| !e.optional || request.optional).collect()
     }
 
     /// Types of the tensors that [`Variant::build`]'s graph reads, by name.
@@ -84,7 +91,7 @@ impl Variant {
             let ty = TensorType { dtype: Dtype::U32, shape: vec![s.batch, s.keys] };
             types.insert("key_padding".into(), ty);
         }
-        types.extend((self.extras)(s).into_iter().map(|e| (e.name.to_owned(), TensorType::f32(&e.shape))));
+        types.extend(self.extras_read(s, request).into_iter().map(|e| (e.name.to_owned(), TensorType::f32(&e.shape))));
         types
     }
 }

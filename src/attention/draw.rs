@@ -18,6 +18,8 @@ pub struct Extra {
     pub shape: Vec<usize>,
     pub role: &'static str,
     pub differentiable: bool,
+    /// Only read where it is given; otherwise it is drawn.
+    pub optional: bool,
     pub init: Init,
 }
 
@@ -67,7 +69,7 @@ mod tests {
     use super::*;
 
     fn drawn(name: &'static str, init: Init, seed: u64) -> Vec<f32> {
-        Extra { name, shape: vec![100, 100], role: "", differentiable: false, init }.draw(seed)
+        Extra { name, shape: vec![100, 100], role: "", differentiable: false, optional: false, init }.draw(seed)
     }
 
     #[test]

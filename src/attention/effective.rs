@@ -14,6 +14,8 @@ pub struct Effective {
     pub right: Node,
     /// `[B, H, N]`, as `kind` says; none for `Plain`.
     pub row: Option<Node>,
+    /// `[B, H, N, M]`, added to the product, where one was given.
+    pub bias: Option<Node>,
     pub kind: EffectiveKind,
     /// Cells outside the rule are zero.
     pub rule: Rule,
@@ -46,6 +48,8 @@ pub struct EffectiveFactors<'a> {
     pub left: &'a [f32],
     pub right: &'a [f32],
     pub row: Option<&'a [f32]>,
+    /// As given to the run.
+    pub bias: Option<&'a [f32]>,
     pub kind: EffectiveKind,
     pub rule: &'a Rule,
 }
@@ -67,7 +71,8 @@ impl EffectiveFactors<'_> {
             for (j, cell) in cells.iter_mut().enumerate().filter(|(j, _)| self.rule.may(i, *j, n, m) && is_real(*j)) {
                 let right = &self.right[(instance * m + j) * rank..][..rank];
                 let product: f64 = left.iter().zip(right).map(|(&l, &r)| f64::from(l) * f64::from(r)).sum();
-                *cell = self.kind.cell(product, row_value) as f32;
+                let bias = self.bias.map_or(0.0, |bias| f64::from(bias[row * m + j]));
+                *cell = self.kind.cell(product + bias, row_value) as f32;
             }
         }
         cells

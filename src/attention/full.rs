@@ -7,7 +7,9 @@
 //! Time O(N² D), memory O(N). Differs from the paper: the backward pass walks the blocks twice, once for dk and dv and once
 //! for dq, because there are no float atomics to add into dq with.
 
-use super::{Causal, Effective, EffectiveKind, Family, Inputs, Paper, Reference, Setup, Variant, full_naive};
+use super::{
+    Causal, Effective, EffectiveKind, Extra, Family, Init, Inputs, Paper, Reference, Setup, Variant, full_naive,
+};
 use crate::graph::ops::block_attention::BlockAttentionOptions;
 use crate::graph::{Graph, Node};
 use crate::pattern::{BlockList, Rule};
@@ -32,7 +34,7 @@ pub static VARIANT: Variant = Variant {
     exact: true,
     causal: Causal::Both,
     params: &[],
-    extras: |_| vec![],
+    extras,
     check: |_| Ok(()),
     largest: |_| 0,
     graph: |g, x, s| softmax_graph(g, x, s, rule(s)),
@@ -41,6 +43,18 @@ pub static VARIANT: Variant = Variant {
     blocks: |s| Some(blocks(s, &rule(s))),
     reference: Reference::new(full_naive::naive, full_naive::naive),
 };
+
+/// A bias is N×M for every head, whatever the kernel does without; it is there for whoever has one.
+fn extras(s: &Setup) -> Vec<Extra> {
+    vec![Extra {
+        name: "bias",
+        shape: vec![s.batch, s.heads, s.length, s.keys],
+        role: "added to the scaled scores",
+        differentiable: false,
+        optional: true,
+        init: Init::Zeros,
+    }]
+}
 
 pub(super) fn rule(s: &Setup) -> Rule {
     Rule::All { causal: s.causal }
@@ -57,6 +71,7 @@ pub(super) fn blocks(s: &Setup, rule: &Rule) -> BlockList {
 fn attention(g: &mut Graph, x: &Inputs<Node>, s: &Setup, rule: Rule) -> (Node, Node) {
     let options = BlockAttentionOptions {
         padding: x.key_padding,
+        bias: x.extras.get("bias").copied(),
         ..BlockAttentionOptions::new(Rc::new(blocks(s, &rule)), rule)
     };
     g.block_attention(x.q, x.k, x.v, &options)
@@ -72,5 +87,6 @@ pub(super) fn softmax_graph(g: &mut Graph, x: &Inputs<Node>, s: &Setup, rule: Ru
 pub(super) fn softmax_effective(g: &mut Graph, x: &Inputs<Node>, s: &Setup, rule: Rule) -> Effective {
     let (_, lse) = attention(g, x, s, rule.clone());
     let left = g.scale(x.q, s.scale().into());
-    Effective { left, right: x.k, row: Some(lse), kind: EffectiveKind::Softmax, rule }
+    let bias = x.extras.get("bias").copied();
+    Effective { left, right: x.k, row: Some(lse), bias, kind: EffectiveKind::Softmax, rule }
 }

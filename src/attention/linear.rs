@@ -162,7 +162,7 @@ fn effective(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> Effective {
     let (left, right) = features(g, x, s);
     let (_, sums) = if s.causal { Chunks::new(s).mix(g, left, right, x.v) } else { mix(g, left, right, x.v) };
     let row = g.reshape(sums, &[s.batch, s.heads, s.length]);
-    Effective { left, right, row: Some(row), kind: EffectiveKind::Ratio, rule: Rule::All { causal: s.causal } }
+    Effective { left, right, row: Some(row), bias: None, kind: EffectiveKind::Ratio, rule: Rule::All { causal: s.causal } }
 }
 
 /// Eq. 4 (causal: eq. 8): a weighted mean of values with the weights φ(q_i)·φ(k_j).

@@ -69,6 +69,7 @@ fn extras(s: &Setup) -> Vec<Extra> {
         shape: if sharing == "none" { vec![s.heads, rows, s.keys] } else { vec![rows, s.keys] },
         role,
         differentiable: true,
+        optional: false,
         init: Init::Uniform(1.0 / (rows as f32).sqrt()),
     };
     if sharing == "key_value" {
@@ -108,7 +109,7 @@ fn effective(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> Effective {
     let axes = g.shape(values).len();
     let columns = g.swap_axes(values, axes - 2, axes - 1);
     let right = g.broadcast_to(columns, &[s.batch, s.heads, s.keys, s.int(&K)]);
-    Effective { left, right, row: None, kind: EffectiveKind::Plain, rule: Rule::All { causal: false } }
+    Effective { left, right, row: None, bias: None, kind: EffectiveKind::Plain, rule: Rule::All { causal: false } }
 }
 
 /// Straight from eq. 7; with `key_value` sharing F is E.

@@ -66,6 +66,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         grad: arguments.grad,
         effective: arguments.effective,
         key_padding: file.names().contains(&"key_padding"),
+        optional: (variant.extras)(&setup).iter().any(|e| e.optional && file.names().contains(&e.name)),
     };
     let inputs = read_inputs(variant, &file, &setup, request)?;
     note_unknown(&file, variant, &setup);
@@ -84,6 +85,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
             left: &results["effective_left"],
             right: &results["effective_right"],
             row: results.get("effective_row").map(Vec::as_slice),
+            bias: factors.bias.map(|_| inputs["bias"].real()),
             kind: factors.kind,
             rule: &factors.rule,
         }
@@ -144,7 +146,7 @@ fn read_inputs(
     let mut inputs = BTreeMap::new();
     for (name, ty) in variant.input_types(setup, request) {
         let data = match extras.iter().find(|e| e.name == name) {
-            Some(extra) if !names.contains(&name.as_str()) => Data::Real(extra.draw(setup.seed)),
+            Some(extra) if !extra.optional && !names.contains(&name.as_str()) => Data::Real(extra.draw(setup.seed)),
             _ => tensors::read(file, &name, &ty)?,
         };
         debug_assert!(ty.dtype != Dtype::F16, "files hold F32 and U8");
@@ -155,7 +157,7 @@ fn read_inputs(
 
 /// Says which tensors of the file nobody reads: a misspelt name would otherwise be drawn in silence.
 fn note_unknown(file: &SafeTensors, variant: &Variant, setup: &Setup) {
-    let all = Request { grad: true, effective: true, key_padding: true };
+    let all = Request { grad: true, effective: true, key_padding: true, optional: true };
     let known = variant.input_types(setup, all);
     for name in file.names() {
         if !known.contains_key(name) {

@@ -56,7 +56,7 @@ fn in_words(v: &Variant) -> String {
             "F32".into(),
             shape.clone(),
             gradient_name(e.name, e.differentiable),
-            format!("else drawn: {}", drawn(e.init)),
+            if e.optional { "optional".into() } else { format!("else drawn: {}", drawn(e.init)) },
             e.role.into(),
         ]
     }));

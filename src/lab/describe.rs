@@ -7,7 +7,9 @@ use serde_json::json;
 pub const LENGTHS: [usize; 4] = [64, 512, 4096, 16_384];
 
 /// Sizes by which shapes are put in letters: distinct, so that a size says which letter it is.
+const BATCH: usize = 7;
 const HEADS: usize = 11;
+const LENGTH: usize = 104_723;
 const KEYS: usize = 104_729;
 
 /// Id, name, family, costs, paper, parameters and tensors of a variant.
@@ -24,7 +26,7 @@ pub fn in_json(v: &Variant) -> serde_json::Value {
         .chain(extras(v).iter().map(|(e, shape)| {
             json!({
                 "name": e.name, "dtype": "F32", "shape": shape, "role": e.role, "differentiable": e.differentiable,
-                "required": false, "drawn": drawn(e.init),
+                "required": false, "drawn": (!e.optional).then(|| drawn(e.init)),
             })
         }))
         .collect();
@@ -81,7 +83,8 @@ pub fn fixed_tensors() -> [(&'static str, &'static str, &'static str, &'static s
 pub fn extras(v: &Variant) -> Vec<(Extra, String)> {
     let mut found: Vec<(Extra, String)> = Vec::new();
     for params in choices(v) {
-        let setup = Setup { batch: 2, heads: HEADS, length: KEYS, keys: KEYS, dim: 64, causal: false, params, seed: 0 };
+        let setup =
+            Setup { batch: BATCH, heads: HEADS, length: LENGTH, keys: KEYS, dim: 64, causal: false, params, seed: 0 };
         for extra in (v.extras)(&setup) {
             let shape =
                 format!("[{}]", extra.shape.iter().map(|&n| letter(v, &setup, n)).collect::<Vec<_>>().join(", "));
@@ -119,6 +122,8 @@ fn choices(v: &Variant) -> Vec<Params> {
 fn letter(v: &Variant, setup: &Setup, size: usize) -> String {
     let param = v.params.iter().find(|p| p.default(setup.length) == Value::Int(size as u32));
     match (size, param) {
+        (BATCH, _) => "B".into(),
+        (LENGTH, _) => "N".into(),
         (KEYS, _) => "M".into(),
         (HEADS, _) => "H".into(),
         (_, Some(param)) => param.name.into(),

@@ -28,13 +28,15 @@ pub fn is_real_query<R: Real>(x: &Inputs<Vec<R>>, s: &Setup, b: usize, i: usize)
     s.length != s.keys || is_real_key(x, s, b, i)
 }
 
-/// `o_i = sum_j softmax_j(q_i . k_j / sqrt(D)) v_j` over the real keys `j` for which `allowed(i, j)`; zeros where there are
-/// none. `[B, H, N, D]`.
+/// `o_i = sum_j softmax_j(q_i . k_j / sqrt(D) + bias_ij) v_j` over the real keys `j` for which `allowed(i, j)`; zeros where
+/// there are none; the bias is the extra tensor of that name, if given. `[B, H, N, D]`.
 ///
 /// Vaswani et al., 2017, arXiv:1706.03762, eq. 1.
 pub fn softmax_attention<R: Real>(x: &Inputs<Vec<R>>, s: &Setup, allowed: impl Fn(usize, usize) -> bool) -> Vec<R> {
     let queries = At { heads: s.heads, rows: s.length, cols: s.dim };
     let keys = At { heads: s.heads, rows: s.keys, cols: s.dim };
+    let pairs = At { heads: s.heads, rows: s.length, cols: s.keys };
+    let bias = x.extras.get("bias");
     let scale = R::one() / R::from_f64(s.dim as f64).sqrt();
     let mut out = vec![R::zero(); s.instances() * s.length * s.dim];
     for b in 0..s.batch {
@@ -48,7 +50,11 @@ pub fn softmax_attention<R: Real>(x: &Inputs<Vec<R>>, s: &Setup, allowed: impl F
                         for d in 0..s.dim {
                             dot += x.q[queries.index(b, h, i, d)] * x.k[keys.index(b, h, j, d)];
                         }
-                        dot * scale
+                        let score = dot * scale;
+                        match bias {
+                            Some(bias) => score + bias[pairs.index(b, h, i, j)],
+                            None => score,
+                        }
                     })
                     .collect();
                 // Any constant may be subtracted before exp; the maximum keeps it from overflowing.

@@ -132,7 +132,7 @@ impl Case {
             .request
             .key_padding
             .then(|| self.values["key_padding"].index().iter().map(|&x| R::from_f64(x.into())).collect());
-        let extras = (self.variant.extras)(&self.setup);
+        let extras = self.variant.extras_read(&self.setup, self.request);
         Inputs {
             q: values("q"),
             k: values("k"),
@@ -150,7 +150,7 @@ impl Case {
     /// The naive definition's gradients, by the names of the graph's outputs.
     pub fn naive_gradients(&self) -> BTreeMap<String, Vec<f64>> {
         let mut names = vec!["q", "k", "v"];
-        let extras = (self.variant.extras)(&self.setup);
+        let extras = self.variant.extras_read(&self.setup, self.request);
         names.extend(extras.iter().map(|e| e.name));
         let values: Vec<&[f64]> = names.iter().map(|name| self.real(name)).collect();
         let gradients = reference::gradients(&values, self.real("g"), |variables| {
@@ -169,11 +169,13 @@ impl Case {
         let case = Self { request: Request { grad: false, effective: true, ..self.request }, ..self.clone() };
         let (graph, effective) = case.variant.build(&case.setup, case.request);
         let effective = effective.expect("it was asked for");
-        let outputs = cpu::run(&graph, &case.values_in::<f32>(), &|| false).expect("inputs fit the graph");
+        let inputs = case.values_in::<f32>();
+        let outputs = cpu::run(&graph, &inputs, &|| false).expect("inputs fit the graph");
         let factors = EffectiveFactors {
             left: outputs["effective_left"].real(),
             right: outputs["effective_right"].real(),
             row: outputs.get("effective_row").map(|row| row.real()),
+            bias: inputs.get("bias").map(|bias| bias.real()),
             kind: effective.kind,
             rule: &effective.rule,
         };

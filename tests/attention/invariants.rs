@@ -12,7 +12,7 @@ pub fn effective_matrix(id: &str) {
     for causal in causalities(variant(id)) {
         for json in configurations(id) {
             for (n, key_padding) in [(1, false), (19, false), (65, false), (33, true)] {
-                let request = Request { key_padding, ..Request::default() };
+                let request = Request { key_padding, optional: key_padding, ..Request::default() };
                 let mut case = Case::new(id, Shape::of(n), causal, json, request);
                 let (rows, dim) = (case.setup.instances() * n, case.setup.dim);
                 let shown = case.effective();
@@ -133,7 +133,7 @@ pub fn padded_tokens_change_nothing(id: &str) {
                 longer.set(name, values);
             }
             // Projections along the sequence keep the columns of the real tokens.
-            for extra in (case.variant.extras)(&case.setup) {
+            for extra in case.variant.extras_read(&case.setup, case.request) {
                 let mut values = longer.real(extra.name).to_vec();
                 for (row, columns) in case.real(extra.name).chunks(short).enumerate() {
                     values[row * long..][..short].copy_from_slice(columns);
@@ -163,7 +163,7 @@ pub fn batches_and_heads_are_independent(id: &str) {
                 for name in ["q", "k", "v"] {
                     alone.set(name, case.real(name)[head * size..][..size].to_vec());
                 }
-                for extra in (alone.variant.extras)(&alone.setup) {
+                for extra in alone.variant.extras_read(&alone.setup, alone.request) {
                     let values = case.real(extra.name);
                     // One for each head, or one for all.
                     let first = if values.len() > extra.len() { head % 2 * extra.len() } else { 0 };
@@ -178,7 +178,7 @@ pub fn batches_and_heads_are_independent(id: &str) {
 
 /// The same inputs give the same bits.
 pub fn repeats_bit_for_bit(id: &str) {
-    let request = Request { grad: true, effective: true, key_padding: true };
+    let request = Request { grad: true, effective: true, key_padding: true, optional: true };
     for causal in causalities(variant(id)) {
         let case = Case::new(id, Shape::of(66), causal, configurations(id)[0], request);
         assert_eq!(case.on_cpu::<f32>(), case.on_cpu::<f32>(), "{}", case.label());

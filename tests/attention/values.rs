@@ -49,10 +49,11 @@ pub fn gradients(id: &str) {
     }
 }
 
-/// Key padding, more keys than queries, and fewer where no order is kept.
+/// Key padding, optional tensors, more keys than queries, and fewer where no order is kept.
 pub fn ragged(id: &str) {
     let gpu = device::gpu();
     let padded = Request { grad: true, key_padding: true, ..Request::default() };
+    let optional = Request { optional: true, ..padded };
     for causal in causalities(variant(id)) {
         for json in configurations(id) {
             for n in [1, 7, 65] {
@@ -61,7 +62,7 @@ pub fn ragged(id: &str) {
             let longer = Shape { m: 50, ..Shape::of(33) };
             let shorter = Shape { m: 20, ..Shape::of(33) };
             for (shape, request) in
-                [(longer, Request { key_padding: false, ..padded }), (longer, padded), (shorter, padded)]
+                [(longer, Request { key_padding: false, ..padded }), (longer, optional), (shorter, padded)]
             {
                 let takes = !causal || (shape.m >= shape.n && id != "linear");
                 if takes {
