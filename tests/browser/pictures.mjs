@@ -1,4 +1,5 @@
-// Screenshots to look at: every place, light and dark, narrow to wide, and an embed. `cargo xtask pictures [FOLDER]`
+// Screenshots to look at: every place, light and dark, narrow to wide, and an embed.
+// `cargo xtask pictures [FOLDER]`; LAB_PICTURES=speed-dark,embed takes only those whose name starts so.
 import { join } from 'node:path';
 import { chromium } from '@playwright/test';
 import { chromiumFlags } from './playwright.config.mjs';
@@ -7,33 +8,52 @@ const folder = process.argv[2];
 const address = process.env.LAB_URL;
 if (!folder || !address) throw new Error('run `cargo xtask pictures`, which names the folder and serves the page');
 
-const places = {
-  attention: '?v=1&view=weights&n=64',
-  compare: '?v=1&view=weights&variant=full,sliding_window&n=64',
-  mask: '?v=1&view=mask&variant=sliding_window&n=512',
-  speed: '?v=1&view=speed&variant=full,sliding_window,linear',
-  embed: 'embed.html?v=1&variant=sliding_window&n=64&view=weights&run=auto',
+const plates = (count) => async (page) => {
+  for (let plate = 0; plate < count; plate++) {
+    await page.locator(`#plate-${plate}[data-drawn=exact]`).waitFor({ timeout: 120_000 });
+  }
 };
-const widths = [360, 1280, 2560];
+const sweep = async (page) => {
+  await page.locator('#sweep-start:enabled').waitFor({ timeout: 60_000 });
+  await page.locator('#sweep-from').selectOption('64');
+  await page.locator('#sweep-to').selectOption('512');
+  await page.locator('#sweep-start').click();
+  await page.locator('#sweep-status').filter({ hasText: 'Done' }).waitFor({ timeout: 240_000 });
+};
 
+const places = {
+  attention: ['?v=1&view=weights&n=64', plates(1)],
+  compare: ['?v=1&view=weights&variant=full,sliding_window&n=64', plates(2)],
+  mask: ['?v=1&view=mask&variant=sliding_window&n=512', plates(1)],
+  speed: ['?v=1&view=speed&variant=full,sliding_window,linear', sweep],
+  embed: ['embed.html?v=1&variant=sliding_window&n=64&view=weights&run=auto', plates(1)],
+};
+
+const wanted = (process.env.LAB_PICTURES ?? '').split(',');
 const browser = await chromium.launch({
   executablePath: process.env.LAB_CHROMIUM ?? '/usr/bin/chromium',
   args: chromiumFlags,
 });
-for (const [place, path] of Object.entries(places)) {
+let failed = 0;
+for (const [place, [path, ready]] of Object.entries(places)) {
   for (const theme of ['light', 'dark']) {
-    for (const width of widths) {
+    for (const width of [360, 1280, 2560]) {
+      const name = `${place}-${theme}-${width}`;
+      if (!wanted.some((start) => name.startsWith(start))) continue;
       const page = await browser.newPage({ viewport: { width, height: width < 500 ? 780 : 900 }, colorScheme: theme });
-      page.on('console', (message) => message.type() === 'error' && console.error(`${place}: ${message.text()}`));
-      page.on('pageerror', (error) => console.error(`${place}: ${error}`));
+      page.on('console', (message) => message.type() === 'error' && console.error(`${name}: ${message.text()}`));
+      page.on('pageerror', (error) => console.error(`${name}: ${error}`));
       await page.goto(new URL(`${path}&theme=${theme}`, address).href);
-      // Nothing in the page says "all drawn" in every place alike, and a picture is looked at by a person.
-      await page.waitForTimeout(place === 'speed' ? 15_000 : 5_000);
-      const file = `${place}-${theme}-${width}.png`;
-      await page.screenshot({ path: join(folder, file) });
-      console.log(file);
+      // A picture of what went wrong is worth more than none.
+      await ready(page).catch((error) => {
+        failed += 1;
+        console.error(`${name}: ${error.message}`);
+      });
+      await page.screenshot({ path: join(folder, `${name}.png`) });
+      console.log(`${name}.png`);
       await page.close();
     }
   }
 }
 await browser.close();
+process.exitCode = failed ? 1 : 0;
