@@ -111,10 +111,12 @@ impl Tile {
         all.into_iter().map(|tile| tile.with_splits_for(geometry, context)).collect()
     }
 
-    /// Invocations of a register tile's workgroup, side by side along N: as many as N fills, and whole subgroups.
+    /// Invocations of a register tile's workgroup, side by side along N: as many as N fills, and whole subgroups. Each
+    /// number is a pipeline of its own, which a software adapter compiles for up to a second, so there are few there.
     pub fn lanes(&self, geometry: &Geometry, context: &LowerContext) -> usize {
         let least = if self.family == Family::Subgroup { context.subgroup.unwrap_or(4) as usize } else { 4 };
-        geometry.n.div_ceil(self.cols).next_power_of_two().clamp(4, 32).max(least)
+        let most = if context.software { 16 } else { 32 };
+        geometry.n.div_ceil(self.cols).next_power_of_two().clamp(4, most).max(least)
     }
 
     /// Workgroups along N and M and over the batch, without splits.

@@ -1,0 +1,90 @@
+// The JavaScript API in a page without the lab's interface, on both back ends.
+import { test, expect } from './lab.mjs';
+
+// A page of the same origin that loads nothing of the lab by itself.
+const PLACE = 'icon.svg';
+
+for (const backend of ['cpu', 'gpu']) {
+  test(`the API computes, reads and times on the ${backend}`, async ({ page }) => {
+    await page.goto(PLACE);
+    const found = await page.evaluate(async (backend) => {
+      const { Lab } = await import(new URL('attention-lab.js', location.href));
+      const lab = await Lab.create({ backend });
+      const numbers = (count, step) => Float32Array.from({ length: count }, (_, i) => ((i * step) % 17) / 8 - 1);
+      const [m, n, k] = [7, 20, 12];
+      const product = await lab.prepareOp('matmul', { m, n, k });
+      const [a, b] = [numbers(m * k, 5), numbers(k * n, 7)];
+      product.write({ a, b });
+      await product.execute();
+      const { c } = await product.read(['c']);
+      let worst = 0;
+      for (let i = 0; i < m; i++) {
+        for (let j = 0; j < n; j++) {
+          let sum = 0;
+          for (let p = 0; p < k; p++) sum += a[i * k + p] * b[p * n + j];
+          worst = Math.max(worst, Math.abs(sum - c[i * n + j]));
+        }
+      }
+      // Equal scores: every output row is the mean of the values.
+      const [length, dim] = [33, 16];
+      const full = await lab.prepare({ variant: 'full', length, dim });
+      const v = numbers(length * dim, 3);
+      full.write({ q: new Float32Array(length * dim), k: numbers(length * dim, 11), v });
+      await full.execute();
+      const { out } = await full.read();
+      let off = 0;
+      for (let d = 0; d < dim; d++) {
+        let mean = 0;
+        for (let i = 0; i < length; i++) mean += v[i * dim + d] / length;
+        for (let i = 0; i < length; i++) off = Math.max(off, Math.abs(out[i * dim + d] - mean));
+      }
+      const time = await product.time({ spans: 3 });
+      const facts = { bytes: full.bytes, flops: full.flops, inputs: full.inputs.map((t) => t.name) };
+      product.free();
+      full.free();
+      return { info: lab.info, variants: lab.variants().map((x) => x.id), worst, off, count: c.length, time, facts };
+    }, backend);
+    expect(found.info.backend).toBe(backend);
+    expect(found.info.adapter.name).not.toBe('');
+    expect(found.variants).toContain('linformer');
+    expect(found.count).toBe(140);
+    expect(found.worst).toBeLessThan(1e-5);
+    expect(found.off).toBeLessThan(1e-5);
+    expect(found.time.median).toBeGreaterThan(0);
+    expect(found.time.repeats).toBe(3);
+    expect(found.facts.flops).toBeGreaterThan(0);
+    expect(found.facts.bytes).toBeGreaterThanOrEqual(4 * 4 * 33 * 16);
+    expect(found.facts.inputs).toEqual(['k', 'q', 'v']);
+  });
+}
+
+test('the API says what it cannot serve, and why', async ({ page }) => {
+  await page.goto(PLACE);
+  const errors = await page.evaluate(async () => {
+    const { Lab, LabError } = await import(new URL('attention-lab.js', location.href));
+    const lab = await Lab.create({ backend: 'cpu' });
+    const run = await lab.prepareOp('softmax', { rows: 2, cols: 3 });
+    const calls = [
+      () => Lab.create({ backend: 'abacus' }),
+      () => lab.prepare({ variant: 'no_such', length: 8 }),
+      () => lab.prepare({ variant: 'full_naive', length: 1_000_000 }),
+      () => lab.prepareOp('matmul', { m: 1, n: 2 }),
+      () => run.write({ x: new Float32Array(5) }),
+      () => run.write({ x: [1, 2, 3, 4, 5, 6] }),
+      () => run.execute(),
+    ];
+    const errors = [];
+    for (const call of calls) {
+      try {
+        await call();
+        errors.push(null);
+      } catch (error) {
+        errors.push({ known: error instanceof LabError, code: error.code, nearest: error.nearest });
+      }
+    }
+    return errors;
+  });
+  expect(errors.every((error) => error?.known)).toBe(true);
+  expect(errors.map((error) => error.code)).toEqual(['invalid', 'invalid', 'refused', ...Array(4).fill('invalid')]);
+  expect(errors[2].nearest).toContain('length');
+});
