@@ -3,7 +3,9 @@
 //! query blocks, dk and dv the transposed one by key blocks, so that nothing is added atomically and runs repeat bit for bit.
 
 use super::{BlockAttention, SOFTMAX_FLOPS, lower};
-use crate::graph::{Cost, Data, Float, GradContext, Graph, LowerContext, Lowered, Node, Op, ShapeError, TensorType};
+use crate::graph::{
+    Cost, Data, Float, GradContext, Graph, LowerContext, Lowered, Node, Op, ShapeError, TensorType, Tunable,
+};
 
 /// Inputs: q, k, v, o, lse, dout, the list, the transposed list, then dlse, padding and bias where there are. Outputs: dq, dk,
 /// dv.
@@ -68,6 +70,10 @@ impl Op for BlockAttentionBackward {
 
     fn grad(&self, _: &mut Graph, _: &GradContext) -> Vec<Option<Node>> {
         panic!("attention has no second derivative here")
+    }
+
+    fn tunable(&self, context: &LowerContext, inputs: &[&TensorType]) -> Option<Tunable> {
+        lower::tunable(self.name(), &self.attention, context, inputs)
     }
 
     fn lower(&self, context: &LowerContext, inputs: &[&TensorType], _: &[TensorType]) -> Lowered {

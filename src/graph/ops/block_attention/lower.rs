@@ -4,15 +4,40 @@ use super::backward::BlockAttentionBackward;
 use super::wgsl::{self, Kernel, Masking, Part, Spec, Staging};
 use super::{BlockAttention, bias_strides};
 use crate::gpu::Source;
-use crate::graph::{Dispatch, LowerContext, Lowered, Slot, TensorType};
+use crate::graph::{Dispatch, LowerContext, Lowered, Slot, TensorType, Tunable};
 use crate::pattern::{BlockList, Rule};
 
-/// Key under which [`LowerContext::choices`] may hold a kernel choice: `direct`, `quad` or `tiled`, and after a space the rows
-/// of an invocation, e.g. `quad 4`.
+/// Key under which [`LowerContext::choices`] may hold a kernel for all calls whose class has none of its own: `direct`, `quad`
+/// or `tiled`, and after a space the rows of an invocation, e.g. `quad 4`.
 pub const CHOICE: &str = "block_attention";
 
+/// The kernels to race for a call of the forward or backward pass. On software adapters there is no race: their order is known
+/// (quads, then direct), and each of these texts takes them seconds to compile.
+pub fn tunable(name: &str, op: &BlockAttention, context: &LowerContext, inputs: &[&TensorType]) -> Option<Tunable> {
+    if context.software || op.gathers() {
+        return None;
+    }
+    let quads: &[&str] = if has_quads(context) { &["quad 1", "quad 2"] } else { &[] };
+    let candidates = ["tiled", "direct 1", "direct 2"].iter().chain(quads).map(|c| c.to_string()).collect();
+    Some(Tunable { class: class(name, op, inputs), candidates })
+}
+
+/// Calls that are likely to want the same kernel.
+fn class(name: &str, op: &BlockAttention, inputs: &[&TensorType]) -> String {
+    let q = &inputs[0].shape;
+    let log = |x: u64| x.max(1).next_power_of_two().ilog2();
+    let (heads, rows) = ((q[0] * q[1]) as u64, q[2] as u64);
+    let keys = op.pairs(inputs[0]) / (heads * rows);
+    format!("{name}/{}/{}.{}.{}", q[3], log(heads), log(rows), log(keys))
+}
+
+/// Whether quads of invocations can hand values round: the subgroup is made of whole quads.
+fn has_quads(context: &LowerContext) -> bool {
+    context.subgroup.is_some_and(|width| width.is_multiple_of(4))
+}
+
 pub fn forward(op: &BlockAttention, context: &LowerContext, inputs: &[&TensorType]) -> Lowered {
-    let call = Call::new(op, inputs, 4);
+    let call = Call::new("block_attention", op, inputs, 4);
     let spec = call.spec(context, op.list.block_q, 2);
     let slot = |name: &str| match name {
         "q" => Slot::In(0),
@@ -34,7 +59,7 @@ pub fn backward(op: &BlockAttentionBackward, context: &LowerContext, inputs: &[&
     let attention = &op.attention;
     let list = &attention.list;
     let transposed = list.transposed();
-    let call = Call::new(attention, inputs, op.rest());
+    let call = Call::new("block_attention_backward", attention, inputs, op.rest());
     let slot = |name: &str, by_key: bool| match name {
         "q" => Slot::In(0),
         "k" => Slot::In(1),
@@ -78,6 +103,7 @@ pub fn backward(op: &BlockAttentionBackward, context: &LowerContext, inputs: &[&
 }
 
 struct Call<'a> {
+    class: String,
     op: &'a BlockAttention,
     dim: usize,
     heads: u32,
@@ -87,11 +113,12 @@ struct Call<'a> {
 }
 
 impl<'a> Call<'a> {
-    fn new(op: &'a BlockAttention, inputs: &[&TensorType], rest: usize) -> Self {
+    fn new(name: &str, op: &'a BlockAttention, inputs: &[&TensorType], rest: usize) -> Self {
         let q = &inputs[0].shape;
         let bias = if op.bias { bias_strides(inputs[rest + usize::from(op.padding)]) } else { (0, 0) };
         let total = (q[0] * q[1]) as u32;
-        Self { op, dim: q[3], heads: q[1] as u32, total, pairs: op.pairs(inputs[0]), bias }
+        let class = class(name, op, inputs);
+        Self { class, op, dim: q[3], heads: q[1] as u32, total, pairs: op.pairs(inputs[0]), bias }
     }
 
     fn groups(&self, spec: &Spec, list: &BlockList) -> [u32; 3] {
@@ -110,8 +137,9 @@ impl<'a> Call<'a> {
             let lanes = if context.software { 8 } else { 64 };
             return Spec { dim, rows: 1, lanes, parts: 1, staging: Staging::Gather, masking, padding, bias };
         }
-        let quads = context.subgroup.is_some_and(|width| width.is_multiple_of(4));
-        let chosen = context.choices.get(CHOICE).map_or("", String::as_str);
+        let quads = has_quads(context);
+        let chosen = context.choices.get(&self.class).or_else(|| context.choices.get(CHOICE));
+        let chosen = chosen.map_or("", String::as_str);
         let mut words = chosen.split(' ');
         let family = match words.next() {
             Some(word @ ("direct" | "tiled")) => word,
@@ -124,8 +152,9 @@ impl<'a> Call<'a> {
         let budget = if family == "tiled" { 1 } else { (512 / self.dim.next_multiple_of(4) / tensors).clamp(1, 8) };
         let rows = words.next().and_then(|word| word.parse().ok()).unwrap_or(budget).min(8);
         let lanes = match family {
-            "tiled" => 64.min(context.max_invocations.max(1) as usize),
-            _ => context.subgroup.unwrap_or(4).clamp(4, 8) as usize,
+            // As wide as the adapter's vectors, so that none waits for keys that only another one's rows see.
+            _ if context.software => context.subgroup.unwrap_or(4).clamp(4, 8) as usize,
+            _ => 64.min(context.max_invocations.max(1) as usize),
         };
         // The rows of a workgroup must divide the block. An odd block makes small workgroups, which is slow but right.
         let rows =
@@ -175,5 +204,37 @@ impl<'a> Call<'a> {
             groups,
             flops: products * self.pairs * self.dim as u64,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::Op;
+    use std::rc::Rc;
+
+    #[test]
+    fn every_candidate_is_a_kernel_of_its_own() {
+        let rule = Rule::All { causal: true };
+        let list = Rc::new(BlockList::new(&rule, 300, 300, 64, 64));
+        let op = BlockAttention { list, rule, scale: 1.0, padding: false, bias: false };
+        let (q, list) = (TensorType::f32(&[1, 2, 300, 64]), TensorType::u32(&[11]));
+        let inputs = [&q, &q, &q, &list];
+        let gpu = LowerContext { subgroup: Some(32), max_invocations: 256, ..LowerContext::default() };
+        let tunable = op.tunable(&gpu, &inputs).expect("a GPU has several kernels");
+        assert_eq!(tunable.class, "block_attention/64/1.9.8");
+        let mut names: Vec<String> = Vec::new();
+        for candidate in &tunable.candidates {
+            let mut context = gpu.clone();
+            context.choices.insert(tunable.class.clone(), candidate.clone());
+            let lowered = op.lower(&context, &inputs, &[]);
+            let Source::Generated { name, .. } = &lowered.dispatches[0].source else { panic!("its text is generated") };
+            assert!(name.contains(candidate.split(' ').next().unwrap_or_default()), "{candidate} gives {name}");
+            names.push(name.clone());
+        }
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), tunable.candidates.len());
+        assert_eq!(op.tunable(&LowerContext { software: true, ..gpu }, &inputs), None);
     }
 }

@@ -9,7 +9,7 @@ mod rows;
 pub mod wgsl;
 
 use crate::graph::{
-    Cost, Data, Dtype, Float, GradContext, Graph, LowerContext, Lowered, Node, Op, ShapeError, TensorType,
+    Cost, Data, Dtype, Float, GradContext, Graph, LowerContext, Lowered, Node, Op, ShapeError, TensorType, Tunable,
 };
 use crate::pattern::{BlockList, Rule};
 use std::rc::Rc;
@@ -210,6 +210,10 @@ impl Op for BlockAttention {
         let mut grads = backward::gradients(self, g, c);
         grads.resize(c.inputs.len(), None);
         grads
+    }
+
+    fn tunable(&self, context: &LowerContext, inputs: &[&TensorType]) -> Option<Tunable> {
+        lower::tunable(self.name(), self, context, inputs)
     }
 
     fn lower(&self, context: &LowerContext, inputs: &[&TensorType], _: &[TensorType]) -> Lowered {
