@@ -60,6 +60,9 @@ pub const MAX_VARIANTS: usize = 32;
 /// Bytes of text in an experiment: more than 16,384 words of any language need.
 pub const MAX_TEXT_BYTES: usize = 1 << 20;
 
+/// The length whose defaults hold at every length of a sweep.
+const FIXED_AT_TOKENS: usize = 1024;
+
 /// One serialisable value that says everything that is shown or run.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(default)]
@@ -207,6 +210,19 @@ impl Experiment {
             });
             !values.0.is_empty()
         });
+    }
+
+    /// The same with a value for every parameter that follows the length: its default for 1,024 tokens. What is raced over
+    /// lengths must not change on the way, or a window that grows with the text would look quadratic.
+    pub fn with_fixed_parameters(&self) -> Self {
+        let mut fixed = self.clone();
+        for variant in self.variants.iter().filter_map(|id| crate::attention::find(id)) {
+            let values = fixed.params.entry(variant.id.into()).or_default();
+            for param in variant.params {
+                values.0.entry(param.name.into()).or_insert_with(|| param.default(FIXED_AT_TOKENS));
+            }
+        }
+        fixed
     }
 
     /// The parameters of one variant, as given; absent ones have their defaults.

@@ -42,11 +42,12 @@ pub fn file(
     adapter: &AdapterFacts,
     browser: Option<String>,
 ) -> ResultFile {
+    let fixed = swept.with_fixed_parameters();
     let rows = points
         .iter()
         .map(|point| Row {
             variant: point.variant.clone(),
-            params: values_used(swept, &point.variant, point.length),
+            params: values_used(&fixed, &point.variant),
             causal: swept.causal,
             backward,
             batch: swept.batch,
@@ -75,17 +76,10 @@ pub fn file(
     }
 }
 
-/// Every parameter with its value at this length, defaults included.
-fn values_used(swept: &Experiment, id: &str, length: usize) -> std::collections::BTreeMap<String, serde_json::Value> {
-    let given = swept.params_of(id);
-    let params = crate::attention::find(id).map_or(&[][..], |variant| variant.params);
-    params
-        .iter()
-        .filter_map(|param| {
-            let value = given.0.get(param.name).cloned().unwrap_or_else(|| param.default(length));
-            Some((param.name.to_owned(), serde_json::to_value(value).ok()?))
-        })
-        .collect()
+/// Every parameter with the value it had in the sweep.
+fn values_used(fixed: &Experiment, id: &str) -> std::collections::BTreeMap<String, serde_json::Value> {
+    let values = fixed.params_of(id).0.into_iter();
+    values.filter_map(|(name, value)| Some((name, serde_json::to_value(value).ok()?))).collect()
 }
 
 #[cfg(test)]
@@ -117,6 +111,15 @@ mod tests {
         assert_eq!(complaints, []);
         assert_eq!(opened, saved);
         assert!(opened.rows[1].backward);
+    }
+
+    #[test]
+    fn a_parameter_is_the_same_at_every_length() {
+        let swept = Experiment { variants: vec!["sliding_window".into()], ..Experiment::default() };
+        let points = [point("sliding_window", 64, 1.0, 10), point("sliding_window", 16_384, 2.0, 20)];
+        let rows = file(&points, &swept, false, &AdapterFacts::default(), None).rows;
+        assert_eq!(rows[0].params["window"], 128);
+        assert_eq!(rows[0].params, rows[1].params);
     }
 
     #[test]

@@ -57,6 +57,7 @@ impl Engine {
             let reason = format!("{:?} is not allowed; it takes {}", c.got, c.takes);
             self.emit(Event::Refused { what: c.key, reason, nearest: Some(c.used) });
         }
+        let experiment = experiment.with_fixed_parameters();
         let mut variants: Vec<&'static Variant> = experiment.variants.iter().filter_map(|id| find(id)).collect();
         // The others are compared with its output.
         variants.sort_by_key(|v| v.id != "full");
