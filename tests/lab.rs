@@ -280,7 +280,7 @@ fn what_cannot_be_served_is_refused_with_the_nearest_that_can() {
         // The other plate is served all the same.
         assert!(numbers(&events, 1).flops > 0);
 
-        let huge = Experiment { heads: 16, ..experiment(&["full_naive"], 16_384) };
+        let huge = Experiment { heads: 16, dim: 128, ..experiment(&["full_naive"], 16_384) };
         let (events, _) = serve(backend, vec![explore(&huge), sweep(&huge, &[16_384], false)], quiet);
         let nearest = events.iter().find_map(|event| match event {
             Event::Refused { nearest: Some(nearest), .. } => nearest.strip_prefix("length ")?.parse::<usize>().ok(),

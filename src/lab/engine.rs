@@ -28,6 +28,7 @@ use draw::Show;
 use explore::Explored;
 use inbox::Watch;
 use painter::Painter;
+use prepared::{Planned, Prepared};
 use std::rc::Rc;
 use timing::Stopwatch;
 use tune::Tuning;
@@ -111,6 +112,16 @@ impl Engine {
                 None => return,
             }
         }
+    }
+
+    /// Makes a variant ready; pipelines that must be compiled first show as progress.
+    async fn prepare(&self, variant: &Variant, planned: Planned) -> Result<Prepared, Fault> {
+        let mut tell = |done: usize, total: usize| {
+            if total > 0 {
+                self.emit(Event::Progress { what: variant.id.into(), done, total });
+            }
+        };
+        Prepared::new(&self.device, planned, &mut tell).await
     }
 
     fn emit(&self, event: Event) {

@@ -39,14 +39,19 @@ pub struct Shape {
 /// Queries, keys and values of tokens given by id; N is their number. Element b of the batch reads the tokens from the
 /// 17·b-th on, begun again at the end.
 pub fn embed(ids: &[u32], shape: Shape, seed: u64) -> Qkv {
-    let Shape { batch, heads, dim, layer } = shape;
-    let n = ids.len();
+    embed_heads(ids, shape, 0..shape.heads, seed)
+}
+
+/// The same of some of the heads only, `[B, chosen heads, N, D]`.
+pub fn embed_heads(ids: &[u32], shape: Shape, chosen: std::ops::Range<usize>, seed: u64) -> Qkv {
+    let Shape { batch, dim, layer, .. } = shape;
+    let (n, heads) = (ids.len(), chosen.len());
     let size = batch * heads * n * dim;
     let mut out = Qkv { q: vec![0.0; size], k: vec![0.0; size], v: vec![0.0; size] };
     if size == 0 {
         return out;
     }
-    let projections: Vec<[Vec<f32>; 3]> = (0..heads).map(|h| projections(seed, layer, h, dim)).collect();
+    let projections: Vec<[Vec<f32>; 3]> = chosen.map(|h| projections(seed, layer, h, dim)).collect();
     for b in 0..batch {
         let x = states(ids, 17 * b % n, seed);
         let x = Matrix::new(&x, n, WIDTH);
@@ -139,6 +144,15 @@ mod tests {
         }
         let (same, other) = (same.0 / same.1 as f64, other.0 / other.1 as f64);
         assert!(same > other + 1.0, "equal words score {same}, others {other}");
+    }
+
+    #[test]
+    fn a_head_alone_is_the_same_as_among_all() {
+        let ids: Vec<u32> = (0..40).collect();
+        let shape = Shape { batch: 1, ..SHAPE };
+        let (all, one) = (embed(&ids, shape, 1), embed_heads(&ids, shape, 2..3, 1));
+        let size = 40 * 32;
+        assert_eq!((&all.q[2 * size..], &all.k[2 * size..], &all.v[2 * size..]), (&one.q[..], &one.k[..], &one.v[..]));
     }
 
     #[test]

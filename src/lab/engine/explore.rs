@@ -2,17 +2,19 @@
 
 use super::device::{Device, Fault};
 use super::inbox::Watch;
+use super::pause::yield_now;
 use super::prepared::{Planned, Prepared};
 use super::{Engine, setup_of};
 use crate::attention::{EffectiveKind, Request, Setup, Variant, find};
+use crate::graph::plan::plan;
 use crate::lab::experiment::{Experiment, registry};
 use crate::lab::matrix::Matrix;
 use crate::lab::protocol::{Event, Numbers};
 use crate::measure::ErrorToFull;
 use crate::pattern::{BlockList, Rule};
-use crate::task::embedding::Shape;
+use crate::task::embedding::{Shape, embed_heads};
 use crate::task::{Qkv, Tokens, embed};
-use std::cell::RefCell;
+use std::cell::{LazyCell, RefCell};
 use std::rc::Rc;
 
 /// Above so many operations of full attention, the interpreter computes the shown head only.
@@ -84,11 +86,16 @@ impl Engine {
         let e = &experiment;
         let only_head = self.only_head(e);
         let tokens = Tokens::of_length(e.text.as_deref(), e.split, e.n);
-        let x = inputs(&tokens.ids, e, only_head);
+        // Made when the first variant is known to fit: what is refused allocates nothing.
+        let x = LazyCell::new(|| inputs(&tokens.ids, e, only_head));
         // The old matrices go before the new ones come: both may not fit.
         self.explored = None;
         let mut explored = Explored { experiment: e.clone(), only_head, plates: [None, None], full: None };
         for (plate, id) in e.variants.iter().take(2).enumerate() {
+            yield_now().await;
+            if watch.stop() {
+                return Err(Fault::Stopped);
+            }
             let Some(variant) = find(id) else { continue };
             match self.show_variant(variant, e, only_head, &x, watch).await {
                 Ok(shown) => {
@@ -123,7 +130,7 @@ impl Engine {
         variant: &'static Variant,
         e: &Experiment,
         only_head: Option<usize>,
-        x: &Qkv,
+        x: &LazyCell<Qkv, impl FnOnce() -> Qkv>,
         watch: &Watch,
     ) -> Result<Shown, Fault> {
         let whole = setup_of(e, variant, e.n);
@@ -136,7 +143,7 @@ impl Engine {
         let Some(effective) = planned.effective.clone() else {
             return Err(Fault::refused("the variant has no effective matrix"));
         };
-        let mut prepared = Prepared::new(&self.device, planned).await?;
+        let mut prepared = self.prepare(variant, planned).await?;
         prepared.write_all(variant, &setup, x)?;
         prepared.run(watch).await?;
         let blocks = (variant.blocks)(&setup);
@@ -146,7 +153,7 @@ impl Engine {
     }
 
     /// Runs `full` on the same inputs and tells what each variant loses against it.
-    async fn compare_to_full(&mut self, x: &Qkv, watch: &Watch) -> Result<(), Fault> {
+    async fn compare_to_full(&mut self, x: &LazyCell<Qkv, impl FnOnce() -> Qkv>, watch: &Watch) -> Result<(), Fault> {
         let Some(mut explored) = self.explored.take() else { return Ok(()) };
         let compared = self.compare(&mut explored, x, watch).await;
         self.explored = Some(explored);
@@ -160,7 +167,12 @@ impl Engine {
         Ok(())
     }
 
-    async fn compare(&self, explored: &mut Explored, x: &Qkv, watch: &Watch) -> Result<(), Fault> {
+    async fn compare(
+        &self,
+        explored: &mut Explored,
+        x: &LazyCell<Qkv, impl FnOnce() -> Qkv>,
+        watch: &Watch,
+    ) -> Result<(), Fault> {
         if explored.full().is_none() && explored.plates.iter().any(Option::is_some) {
             let Some(full) = find("full") else { return Ok(()) };
             match self.show_variant(full, &explored.experiment, explored.only_head, x, watch).await {
@@ -211,7 +223,7 @@ impl Engine {
         };
         let tokens = Tokens::of_length(e.text.as_deref(), e.split, e.n);
         let x = inputs(&tokens.ids, &e, None);
-        let mut prepared = Prepared::new(&self.device, planned).await?;
+        let mut prepared = self.prepare(variant, planned).await?;
         prepared.write_all(variant, &setup, &x)?;
         let timing = self.stopwatch().await?.time(&mut prepared, 5, watch).await?;
         if let Some(shown) = self.explored.as_mut().and_then(|e| e.plates[plate].as_mut()) {
@@ -225,16 +237,10 @@ impl Engine {
 
 /// q, k, v of the experiment's text; of one head alone where `only_head` says so.
 pub(super) fn inputs(ids: &[u32], e: &Experiment, only_head: Option<usize>) -> Qkv {
-    let (heads, dim, layer) = (e.heads, e.dim, e.layer);
-    let batch = if only_head.is_some() { 1 } else { e.batch };
-    let x = embed(ids, Shape { batch, heads, dim, layer }, e.seed);
+    let shape = Shape { batch: e.batch, heads: e.heads, dim: e.dim, layer: e.layer };
     match only_head {
-        None => x,
-        Some(head) => {
-            let size = ids.len() * dim;
-            let cut = |t: Vec<f32>| t[head * size..(head + 1) * size].to_vec();
-            Qkv { q: cut(x.q), k: cut(x.k), v: cut(x.v) }
-        }
+        None => embed(ids, shape, e.seed),
+        Some(head) => embed_heads(ids, Shape { batch: 1, ..shape }, head..head + 1, e.seed),
     }
 }
 
@@ -251,10 +257,11 @@ fn numbers(device: &Device, variant: &Variant, s: &Setup, blocks: Option<&BlockL
         reach: rule.reach(n, n / 2, LAYERS),
         ..Numbers::default()
     };
-    // The whole experiment without what only the picture needs.
-    if let Ok(planned) = Planned::new(device, variant, s, Request::default()) {
-        numbers.flops = planned.graph.cost().flops;
-        numbers.bytes_peak = planned.plan.peak_bytes();
+    // The whole experiment without what only the picture needs, also where it would not fit as a whole.
+    if variant.refusal(s, u64::MAX).is_none() {
+        let (graph, _) = variant.build(s, Request::default());
+        numbers.flops = graph.cost().flops;
+        numbers.bytes_peak = plan(&graph, &device.context()).peak_bytes();
     }
     numbers
 }

@@ -47,7 +47,7 @@ impl Planned {
         if flops > device.most_flops() {
             let billions = |x: u64| x as f64 / 1e9;
             return refuse(format!(
-                "{} at N = {} takes {:.0} billion operations; without a GPU at most {:.0} are tried",
+                "{} at N = {} takes {:.0} billion operations; without a real GPU at most {:.0} are tried",
                 variant.name,
                 setup.length,
                 billions(flops),
@@ -88,8 +88,11 @@ enum Place {
 }
 
 impl Prepared {
-    /// Allocates and compiles.
-    pub async fn new(device: &Device, planned: Planned) -> Result<Self, Fault> {
+    /// Compiles, telling `progress` how many pipelines of how many are ready, and allocates.
+    pub async fn new(device: &Device, planned: Planned, progress: &mut dyn FnMut(usize, usize)) -> Result<Self, Fault> {
+        if let Device::Gpu(gpu) = device {
+            gpu.prepare(&planned.plan.program, progress).await?;
+        }
         Self::of_graph(device, planned.graph, planned.plan).await
     }
 

@@ -14,6 +14,7 @@ use crate::lab::protocol::{Event, Point};
 use crate::measure::schedule::{Admission, Effort, Schedule};
 use crate::measure::{ErrorToFull, Timing};
 use crate::task::{Qkv, Tokens};
+use std::cell::LazyCell;
 
 /// Contenders that are held at once may take so much memory together; others are measured one after the other.
 const TOGETHER_BYTES: u64 = 1 << 30;
@@ -92,7 +93,8 @@ impl Engine {
     ) -> Result<(), Fault> {
         let e = course.experiment;
         let tokens = Tokens::of_length(e.text.as_deref(), e.split, length);
-        let x = inputs(&tokens.ids, e, None);
+        // Made when the first contender is known to fit.
+        let x = LazyCell::new(|| inputs(&tokens.ids, e, None));
         let mut full_output = self.output_of_full(course, length, &x).await?;
         let mut entrants: Vec<Entrant> = Vec::new();
         let mut held = 0;
@@ -158,12 +160,12 @@ impl Engine {
         variant: &'static Variant,
         setup: &Setup,
         planned: Planned,
-        x: &Qkv,
+        x: &LazyCell<Qkv, impl FnOnce() -> Qkv>,
         schedule: &Schedule,
         stopwatch: &Stopwatch,
         full_output: &mut Option<Vec<f32>>,
     ) -> Result<(Prepared, u32, f64, Option<ErrorToFull>), Fault> {
-        let mut prepared = Prepared::new(&self.device, planned).await?;
+        let mut prepared = self.prepare(variant, planned).await?;
         prepared.write_all(variant, setup, x)?;
         prepared.run(course.watch).await?;
         let mut error = None;
@@ -178,7 +180,12 @@ impl Engine {
     }
 
     /// The output of `full` at this length where it is no contender itself and can be had quickly.
-    async fn output_of_full(&self, course: &Course<'_>, length: usize, x: &Qkv) -> Result<Option<Vec<f32>>, Fault> {
+    async fn output_of_full(
+        &self,
+        course: &Course<'_>,
+        length: usize,
+        x: &LazyCell<Qkv, impl FnOnce() -> Qkv>,
+    ) -> Result<Option<Vec<f32>>, Fault> {
         let Some(full) = find("full").filter(|_| course.variants.iter().all(|v| v.id != "full")) else {
             return Ok(None);
         };
@@ -187,7 +194,7 @@ impl Engine {
             Ok(planned) if planned.graph.cost().flops <= self.device.most_flops() / 10 => planned,
             _ => return Ok(None),
         };
-        let mut prepared = match Prepared::new(&self.device, planned).await {
+        let mut prepared = match self.prepare(full, planned).await {
             Ok(prepared) => prepared,
             Err(Fault::Refused { .. }) => return Ok(None),
             Err(other) => return Err(other),
