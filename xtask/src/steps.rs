@@ -59,7 +59,7 @@ pub fn native_swiftshader() -> Result<u64> {
 /// Every kernel again with each dispatch cut into many, so that one that forgets to add its origin gives wrong results.
 pub fn native_pieces() -> Result<u64> {
     let selection = ["--package", "attention-lab", "--test", "ops", "--test", "matmul", "--test", "attention_ops"];
-    tests_with(&selection, "lavapipe", toolchain::lavapipe()?.as_deref(), &[("LAB_RATE", "50000")])
+    tests_with(&selection, LLVMPIPE, toolchain::lavapipe()?.as_deref(), &[("LAB_RATE", "50000")])
 }
 
 /// Runs native tests with nextest where it is installed, else with `cargo test`; no test at all is a failure.
