@@ -17,6 +17,9 @@ use leptos::prelude::*;
 pub fn mount(root: web_sys::HtmlElement) {
     let (experiment, complaints) = permalink::parse(&browser::query());
     texts::use_language(&experiment.lang);
+    if let Some(html) = document().document_element() {
+        let _ = html.set_attribute("lang", &experiment.lang);
+    }
     root.set_inner_html("");
     leptos::mount::mount_to(root, move || {
         let lab = Lab::new(experiment, complaints);
@@ -39,7 +42,6 @@ pub fn explore(lab: Lab) {
     let computed = lab.of(|experiment| Experiment {
         view: View::default(),
         head: 0,
-        layer: 0,
         pool: Pool::default(),
         scale: Scale::default(),
         theme: Theme::default(),
@@ -76,9 +78,16 @@ fn Page() -> impl IntoView {
                 <span>{t("colophon.survey")}" "<a href="https://arxiv.org/abs/2103.14636">"arXiv 2103.14636"</a></span>
                 <span>{t("colophon.local")}</span>
                 <span>{move || adapter_line(lab)}</span>
+                <a id="language" rel="alternate" href=move || lab.session.experiment().with(in_other_language)>{t("lang.other")}</a>
             </footer>
         </div>
     }
+}
+
+/// The page's address in the other language; texts are chosen once, so it is opened anew.
+fn in_other_language(experiment: &Experiment) -> String {
+    let lang = if experiment.lang == "de" { "en" } else { "de" };
+    format!("./?{}", permalink::write(&Experiment { lang: lang.to_owned(), ..experiment.clone() }).query)
 }
 
 /// Which adapter computes, in words.

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use std::sync::OnceLock;
 
 /// Language codes and their catalogues; the first is the one that every key must be in.
-pub const LANGUAGES: &[(&str, &str)] = &[("en", include_str!("../../assets/texts/en.json"))];
+pub const LANGUAGES: &[(&str, &str)] =
+    &[("en", include_str!("../../assets/texts/en.json")), ("de", include_str!("../../assets/texts/de.json"))];
 
 static CATALOGUE: OnceLock<HashMap<String, String>> = OnceLock::new();
 

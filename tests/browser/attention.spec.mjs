@@ -125,3 +125,28 @@ test('every view of every variant is drawn', async ({ lab }) => {
   }
   await expect(page.locator('#banner-failed')).toHaveCount(0);
 });
+
+test('the page speaks another language, and keeps its state', async ({ lab }) => {
+  const page = await lab.open('?v=1&variant=sliding_window&n=128&causal=1');
+  await page.locator('#language').click();
+  await expect(page.locator('#state-line')).toContainText('128 Token');
+  await expect(page.locator('#state-line')).toContainText('kausal');
+  expect(await page.evaluate(() => document.documentElement.lang)).toBe('de');
+});
+
+test('layers and heads are different matrices', async ({ lab }) => {
+  const page = await lab.open('?v=1&variant=full&n=32');
+  await drawn(page);
+  await page.locator('#plate-0 .frame').focus();
+  await page.keyboard.press('Home');
+  const cell = page.locator('#cell-0');
+  await expect(cell).toContainText('weight');
+  const first = await cell.textContent();
+  await page.locator('#layer-picker select').selectOption({ value: '1' });
+  await expect(cell).not.toHaveText(first);
+  const second = await cell.textContent();
+  await page.locator('#head-picker select').selectOption({ value: '2' });
+  await expect(cell).not.toHaveText(second);
+  await expect(page).toHaveURL(/layer=1/);
+  await expect(page).toHaveURL(/head=2/);
+});

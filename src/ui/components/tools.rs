@@ -8,12 +8,16 @@ use leptos::prelude::*;
 
 const VIEWS: [View; 5] = [View::Mask, View::Blocks, View::Scores, View::Weights, View::Difference];
 
+/// Layers offered.
+const LAYERS: usize = 6;
+
 #[component]
 pub fn Tools() -> impl IntoView {
     let lab = use_lab();
     let view_now = lab.of(|e| e.view);
     let head = lab.of(|e| e.head);
     let heads = lab.of(|e| e.heads);
+    let layer = lab.of(|e| e.layer);
     let pool = lab.of(|e| e.pool);
     let scale = lab.of(|e| e.scale);
     let zoom = move |factor: f64| {
@@ -38,6 +42,16 @@ pub fn Tools() -> impl IntoView {
                     {move || (0..heads.get()).map(|h| view! {
                         <option value=h.to_string() selected=h == head.get_untracked()>{fill("tools.head_of", &[("head", &(h + 1).to_string()), ("heads", &heads.get().to_string())])}</option>
                     }).collect_view()}
+                </select>
+            </label>
+            <label class="inline" id="layer-picker" title=t("tools.layer_title")>{t("tools.layer")}
+                <select prop:value=move || layer.get().to_string()
+                    on:change:target=move |ev| if let Ok(layer) = ev.target().value().parse() { lab.edit(|e| e.layer = layer) }>
+                    {move || {
+                        // A link may ask for a layer beyond those that are offered.
+                        let last = layer.get().max(LAYERS - 1);
+                        (0..=last).map(|l| view! { <option value=l.to_string() selected=l == layer.get_untracked()>{l + 1}</option> }).collect_view()
+                    }}
                 </select>
             </label>
             <label class="inline" id="pool-picker">{t("tools.pool")}
