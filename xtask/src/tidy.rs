@@ -10,7 +10,7 @@ use crate::process::{command, output, root};
 const SELF: &str = "xtask/src/tidy.rs";
 
 /// Folders of somebody's machine.
-const MACHINE_PATHS: &[&str] = &["/root/", "/home/", "/Users/", "C:\\Users", "/work/main", "/work/wt", "/tmp/setup"];
+const MACHINE_PATHS: &[&str] = &["/home/", "/Users/", "C:\\Users"];
 
 /// Where packages come from is the business of each machine's package client.
 const REGISTRY_HOSTS: &[&str] = &[
@@ -62,9 +62,11 @@ fn tracked_files() -> Result<Vec<String>> {
 }
 
 fn finding(file: &str, line: &str, local: &[&str]) -> Option<String> {
-    // A root or home folder of one or two letters would be found everywhere.
-    let local = local.iter().copied().filter(|path| path.len() > 4);
-    if let Some(path) = local.chain(MACHINE_PATHS.iter().copied()).find(|path| line.contains(path)) {
+    // With its final slash; and a folder right below the root, such as `/build`, is found in many a relative path.
+    let deep = |path: &&str| path.matches('/').count() > 1 || *path == "/root";
+    let local = local.iter().copied().filter(deep).map(|path| format!("{path}/"));
+    let known = MACHINE_PATHS.iter().map(|path| path.to_string());
+    if let Some(path) = local.chain(known).find(|path| line.contains(path)) {
         return Some(format!("the machine path {path}"));
     }
     if let Some(host) = REGISTRY_HOSTS.iter().find(|host| line.contains(*host)) {
@@ -83,6 +85,7 @@ mod tests {
         assert!(finding("README.md", "see /home/me/lab", &[]).is_some());
         assert!(finding("README.md", "see /srv/lab/x", &["/srv/lab"]).is_some());
         assert!(finding("README.md", "everything below /", &["/"]).is_none());
+        assert!(finding("README.md", "see shaders/build.rs and shaders/build/link.rs", &["/build"]).is_none());
         assert!(finding(".npmrc", "//registry.npmjs.org", &[]).is_some());
         let lock = "      \"resolved\": \"https://mirror.example/d3.tgz\",";
         assert!(finding("web/package-lock.json", lock, &[]).is_some());
