@@ -1,14 +1,26 @@
-//! One run of a graph on the GPU, from poisoned buffers.
+//! Runs on each interpreter; on the GPU from poisoned buffers.
 
+use crate::case::Case;
 use attention_lab::gpu::{Gpu, Replay};
 use attention_lab::graph::{Data, Graph, LowerContext, plan};
 use std::collections::BTreeMap;
 
 pub use crate::common::gpu;
 
+/// Outputs of a graph by name.
+pub type Outputs = BTreeMap<String, Vec<f64>>;
+
+/// Hands `check` the name of each interpreter and a way to run a case on it: the CPU in f32, and the GPU where there is one.
+pub fn on_each(check: impl Fn(&str, &dyn Fn(&Case) -> Outputs)) {
+    check("CPU f32", &|case| case.on_cpu::<f32>());
+    if let Some(gpu) = gpu() {
+        check(&gpu.caps().name, &|case| run(&gpu, &case.graph(), &case.values_in::<f32>()));
+    }
+}
+
 /// Every named output. Whatever is not an input or a constant holds NaN before the run, so that an element which nobody
 /// writes shows.
-pub fn run(gpu: &Gpu, graph: &Graph, inputs: &BTreeMap<String, Data<f32>>) -> BTreeMap<String, Vec<f64>> {
+pub fn run(gpu: &Gpu, graph: &Graph, inputs: &BTreeMap<String, Data<f32>>) -> Outputs {
     let plan = plan::plan(graph, &LowerContext::from_caps(gpu.caps()));
     pollster::block_on(async {
         let replay = Replay::new(gpu, &plan.program).await?;

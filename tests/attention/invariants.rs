@@ -2,7 +2,7 @@
 
 use crate::case::{Case, Shape, causalities, configurations, variant};
 use crate::close::{Random, assert_close};
-use crate::device;
+use crate::device::{self, on_each};
 use attention_lab::attention::Request;
 use attention_lab::graph::Data;
 
@@ -58,35 +58,33 @@ fn assert_sums_are_one_or_zero(case: &Case, sums: &[f64]) {
 /// Changing keys and values of token j must leave bit for bit what has no weight on it; changing everything from token t on
 /// must leave causal outputs before t.
 pub fn reads_only_what_it_may(id: &str) {
-    let mut random = Random(99);
     for causal in causalities(variant(id)) {
         for json in configurations(id) {
             let case = Case::new(id, Shape::of(70), causal, json, Request::default());
-            let before = &case.on_cpu::<f32>()["out"];
-            let Some(rule) = (case.variant.rule)(&case.setup) else {
-                if causal {
-                    no_leak_from(&case, before, 31, &mut random);
+            on_each(|how, run| {
+                let mut random = Random(99);
+                let before = &run(&case)["out"];
+                if let Some(rule) = (case.variant.rule)(&case.setup) {
+                    let changed = disturb(&case, &["k", "v"], 40..41, &mut random);
+                    let after = &run(&changed)["out"];
+                    for i in 0..70 {
+                        let may = rule.may(i, 40, 70, 70);
+                        let label = case.label();
+                        assert_eq!(rows_differ(&case, before, after, i), may, "{label} output {i}, token 40, {how}");
+                    }
                 }
-                continue;
-            };
-            let changed = disturb(&case, &["k", "v"], 40..41, &mut random);
-            let after = &changed.on_cpu::<f32>()["out"];
-            let unequal = |i: usize| rows_differ(&case, before, after, i);
-            for i in 0..70 {
-                assert_eq!(unequal(i), rule.may(i, 40, 70, 70), "{} output {i} and token 40", case.label());
-            }
-            if causal {
-                no_leak_from(&case, before, 31, &mut random);
-            }
+                if causal {
+                    let first = 31;
+                    let changed = disturb(&case, &["q", "k", "v"], first..70, &mut random);
+                    let after = &run(&changed)["out"];
+                    for i in 0..70 {
+                        let label = case.label();
+                        let differs = rows_differ(&case, before, after, i);
+                        assert_eq!(differs, i >= first, "{label} output {i}, future {first}, {how}");
+                    }
+                }
+            });
         }
-    }
-}
-
-fn no_leak_from(case: &Case, before: &[f64], first: usize, random: &mut Random) {
-    let changed = disturb(case, &["q", "k", "v"], first..case.setup.length, random);
-    let after = &changed.on_cpu::<f32>()["out"];
-    for i in 0..case.setup.length {
-        assert_eq!(rows_differ(case, before, after, i), i >= first, "{} output {i}, future {first}", case.label());
     }
 }
 
@@ -140,12 +138,14 @@ pub fn padded_tokens_change_nothing(id: &str) {
                 }
                 longer.set(extra.name, values);
             }
-            let want = &case.on_cpu::<f32>()["out"];
-            let all = &longer.on_cpu::<f32>()["out"];
-            let got: Vec<f64> = all.chunks(long * dim).flat_map(|head| head[..short * dim].to_vec()).collect();
-            assert_close(&format!("{} padded", case.label()), want, &got, 2e-6);
-            let rest: Vec<f64> = all.chunks(long * dim).flat_map(|head| head[short * dim..].to_vec()).collect();
-            assert!(rest.iter().all(|&x| x == 0.0), "{}: rows of padded queries are zero", case.label());
+            on_each(|how, run| {
+                let want = &run(&case)["out"];
+                let all = &run(&longer)["out"];
+                let got: Vec<f64> = all.chunks(long * dim).flat_map(|head| head[..short * dim].to_vec()).collect();
+                assert_close(&format!("{} padded, {how}", case.label()), want, &got, 2e-6);
+                let rest: Vec<f64> = all.chunks(long * dim).flat_map(|head| head[short * dim..].to_vec()).collect();
+                assert!(rest.iter().all(|&x| x == 0.0), "{}: rows of padded queries are zero, {how}", case.label());
+            });
         }
     }
 }
@@ -155,9 +155,8 @@ pub fn batches_and_heads_are_independent(id: &str) {
     for causal in causalities(variant(id)) {
         for json in configurations(id) {
             let case = Case::new(id, Shape::of(41), causal, json, Request::default());
-            let all = &case.on_cpu::<f32>()["out"];
             let size = 41 * case.setup.dim;
-            for head in 0..4 {
+            let alone = |head: usize| {
                 let mut alone =
                     Case::new(id, Shape { batch: 1, heads: 1, ..Shape::of(41) }, causal, json, Request::default());
                 for name in ["q", "k", "v"] {
@@ -169,9 +168,16 @@ pub fn batches_and_heads_are_independent(id: &str) {
                     let first = if values.len() > extra.len() { head % 2 * extra.len() } else { 0 };
                     alone.set(extra.name, values[first..][..extra.len()].to_vec());
                 }
-                let got = &alone.on_cpu::<f32>()["out"];
-                assert_close(&format!("{} head {head} alone", case.label()), &all[head * size..][..size], got, 2e-6);
-            }
+                alone
+            };
+            on_each(|how, run| {
+                let all = &run(&case)["out"];
+                for head in 0..4 {
+                    let got = &run(&alone(head))["out"];
+                    let label = format!("{} head {head} alone, {how}", case.label());
+                    assert_close(&label, &all[head * size..][..size], got, 2e-6);
+                }
+            });
         }
     }
 }
