@@ -58,7 +58,8 @@ impl Variant {
             }
         }
         let effective = request.effective.then(|| {
-            let effective = g.stage("effective", |g| (self.effective)(g, &x, s));
+            // Mostly of what the output was made of: the log-sum-exp, the features, the projected keys.
+            let effective = g.reusing(|g| g.stage("effective", |g| (self.effective)(g, &x, s)));
             g.output("effective_left", effective.left);
             g.output("effective_right", effective.right);
             if let Some(row) = effective.row {
@@ -93,5 +94,29 @@ impl Variant {
         }
         types.extend(self.extras_read(s, request).into_iter().map(|e| (e.name.to_owned(), TensorType::f32(&e.shape))));
         types
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::attention::{ALL, Params};
+    use crate::graph::Kind;
+
+    #[test]
+    fn the_effective_matrix_computes_nothing_a_second_time() {
+        for variant in ALL {
+            let params = Params::default();
+            let s = Setup { batch: 1, heads: 2, length: 70, keys: 70, dim: 8, causal: false, params, seed: 1 };
+            let (graph, _) = variant.build(&s, Request { effective: true, ..Request::default() });
+            let entries = graph.entries();
+            for (at, a) in entries.iter().enumerate() {
+                let twin = entries[..at].iter().any(|b| match (&a.kind, &b.kind) {
+                    (Kind::Op(a_op), Kind::Op(b_op)) => a.inputs == b.inputs && a_op.same_as(&**b_op),
+                    _ => false,
+                });
+                assert!(!twin, "{}: {:?} stands there twice", variant.id, a.kind);
+            }
+        }
     }
 }

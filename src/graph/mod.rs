@@ -64,6 +64,7 @@ pub struct Graph {
     stage: usize,
     category: Category,
     outputs: Vec<(String, Node)>,
+    reuses: bool,
 }
 
 impl Default for Graph {
@@ -74,6 +75,7 @@ impl Default for Graph {
             stage: 0,
             category: Category::Activations,
             outputs: Vec::new(),
+            reuses: false,
         }
     }
 }
@@ -96,6 +98,10 @@ impl Graph {
         };
         assert_eq!(shape.iter().product::<usize>(), data.len(), "constant's data must fill its shape");
         let ty = TensorType { dtype, shape: shape.into() };
+        let same = |e: &Entry| matches!(&e.kind, Kind::Constant(have) if **have == data) && e.types[0] == ty;
+        if let Some(entry) = self.already(same) {
+            return Node { entry, port: 0 };
+        }
         self.push(Kind::Constant(Rc::new(data)), vec![], vec![ty], Category::Workspace)
     }
 
@@ -115,6 +121,10 @@ impl Graph {
     }
 
     pub(crate) fn apply_rc(&mut self, op: Rc<dyn Op>, inputs: &[Node]) -> Vec<Node> {
+        let same = |e: &Entry| matches!(&e.kind, Kind::Op(have) if e.inputs == inputs && have.same_as(&*op));
+        if let Some(entry) = self.already(same) {
+            return (0..self.entries[entry as usize].types.len() as u32).map(|port| Node { entry, port }).collect();
+        }
         let types: Vec<&TensorType> = inputs.iter().map(|&n| self.ty(n)).collect();
         let out = match op.infer(&types) {
             Ok(out) => out,
@@ -123,6 +133,20 @@ impl Graph {
         let ports = out.len() as u32;
         let first = self.push(Kind::Op(op), inputs.to_vec(), out, self.category);
         (0..ports).map(|port| Node { entry: first.entry, port }).collect()
+    }
+
+    /// What `build` adds and the graph has already, the same op on the same inputs or the same constant, is taken from where
+    /// it is. Elsewhere an op is added as often as it is asked for: computing a thing twice can save memory.
+    pub fn reusing<T>(&mut self, build: impl FnOnce(&mut Self) -> T) -> T {
+        let before = std::mem::replace(&mut self.reuses, true);
+        let result = build(self);
+        self.reuses = before;
+        result
+    }
+
+    fn already(&self, same: impl Fn(&Entry) -> bool) -> Option<u32> {
+        let found = self.reuses.then(|| self.entries.iter().position(same)).flatten();
+        found.map(|entry| entry as u32)
     }
 
     fn push(&mut self, kind: Kind, inputs: Vec<Node>, types: Vec<TensorType>, category: Category) -> Node {

@@ -2,6 +2,7 @@
 
 use super::{Data, Graph, Node, ShapeError, TensorType};
 use crate::gpu::{Caps, Gpu, Source};
+use std::any::Any;
 use std::fmt::Debug;
 
 /// Computed cost of an op or graph. FLOPs count a multiply-add as two; bytes are those of each operand read once and each
@@ -123,7 +124,7 @@ pub struct Elementwise {
 }
 
 /// A tensor op. Implement in one file under `graph/ops/`, with a method on [`Graph`] that builds it.
-pub trait Op: Debug + 'static {
+pub trait Op: Debug + Any {
     /// Snake-case name, as in errors, timings and shader files.
     fn name(&self) -> &'static str;
 
@@ -149,6 +150,11 @@ pub trait Op: Debug + 'static {
         None
     }
 
+    /// Whether `other` computes the same from the same inputs; `eval_both!` writes it for types with `PartialEq`.
+    fn same_as(&self, _other: &dyn Op) -> bool {
+        false
+    }
+
     /// Set for ops with several kernels of which none is fastest everywhere.
     fn tunable(&self, _context: &LowerContext, _inputs: &[&TensorType]) -> Option<Tunable> {
         None
@@ -160,7 +166,8 @@ pub trait Op: Debug + 'static {
     }
 }
 
-/// Implements both evaluation methods of [`Op`] by one generic method `eval<R: Real>` of the implementing type.
+/// Implements both evaluation methods of [`Op`] by one generic method `eval<R: Real>` of the implementing type, and
+/// [`Op::same_as`] by its `PartialEq`.
 #[macro_export]
 macro_rules! eval_both {
     () => {
@@ -177,6 +184,10 @@ macro_rules! eval_both {
             outputs: &[$crate::graph::TensorType],
         ) -> Vec<$crate::graph::Data<f64>> {
             self.eval(inputs, outputs)
+        }
+        fn same_as(&self, other: &dyn $crate::graph::Op) -> bool {
+            let other: &dyn ::std::any::Any = other;
+            other.downcast_ref::<Self>().is_some_and(|other| other == self)
         }
     };
 }

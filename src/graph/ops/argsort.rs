@@ -14,7 +14,7 @@ const RUN: usize = 256;
 /// Rows up to this length are one run.
 const ONE_RUN: usize = 512;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 struct Argsort {
     descending: bool,
 }

@@ -22,7 +22,7 @@ pub enum BinaryKind {
     Equal,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 struct Binary {
     kind: BinaryKind,
 }

@@ -8,7 +8,7 @@ use crate::graph::{
 };
 
 /// A tensor repeated along axes of size 1 and new leading axes.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 struct BroadcastTo {
     shape: Vec<usize>,
 }

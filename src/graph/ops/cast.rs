@@ -7,7 +7,7 @@ use crate::graph::{
 };
 
 /// Another dtype. Real numbers to indices are cut towards 0.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 struct Cast {
     to: Dtype,
 }

@@ -6,7 +6,7 @@ use crate::graph::{
     Cost, Data, GradContext, Graph, LowerContext, Lowered, Node, Op, Real, ShapeError, Slot, TensorType,
 };
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 struct Concat {
     axis: usize,
 }

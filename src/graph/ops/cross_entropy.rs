@@ -12,11 +12,11 @@ use crate::graph::{
 pub const IGNORED: u32 = u32::MAX;
 
 /// logits `[rows, V]`, targets `[rows]` to the loss of each row and the log-sum-exp of its logits.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 struct CrossEntropy;
 
 /// logits, targets, log-sum-exp and the gradient of each row's loss to that of the logits.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 struct CrossEntropyBackward;
 
 fn dispatch(entry: &'static str, x: &TensorType, bindings: Vec<(&'static str, Slot)>, groups: [u32; 3]) -> Lowered {

@@ -12,7 +12,7 @@ use crate::graph::{
 const BUSY_SOFTWARE: usize = 256;
 const BUSY_GPU: usize = 8192;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 struct Cumsum {
     axis: usize,
     reverse: bool,

@@ -11,14 +11,14 @@ const CHUNK: usize = 256;
 
 /// `y[n] = sum over k of w[k] x[n + k - before]`; x `[batch, heads, N, C]`, w `[heads, K, C]`. Elements outside the sequence
 /// are 0.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 struct DepthwiseConv {
     before: usize,
     flipped: bool,
 }
 
 /// x and dy to the gradient of the filters, `[batch, parts, heads, K, C]`, yet to be summed.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 struct FilterGradient {
     taps: usize,
     before: usize,

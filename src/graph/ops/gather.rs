@@ -11,11 +11,11 @@ use crate::graph::{
 };
 
 /// table `[batch, rows, len]`, index `[batch, picks]` to `[batch, picks, len]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 struct Gather;
 
 /// updates `[batch, picks, len]`, index and its order `[batch, picks]` to `[batch, rows, len]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 struct ScatterAdd {
     rows: usize,
 }

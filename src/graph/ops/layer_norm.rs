@@ -11,17 +11,17 @@ use crate::graph::{
 const CHUNK: usize = 64;
 
 /// x, gain, bias to y, and each row's mean and `1 / sqrt(variance + epsilon)` for the backward.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 struct LayerNorm {
     epsilon: f64,
 }
 
 /// x, gain, mean, scale, dy to dx.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 struct LayerNormBackward;
 
 /// x, mean, scale, dy to the gradients of gain and bias, in parts that are yet to be summed.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 struct LayerNormGainBackward;
 
 /// The dispatch of a row kernel: `entry` with the suffix of the family that suits.

@@ -13,7 +13,7 @@ use crate::graph::{
 use crate::pattern::Rule;
 
 /// Inputs: scores `[B, H, N, M]`, and key padding `[B, M]` where there is one.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 struct MaskedSoftmax {
     rule: Rule,
 }

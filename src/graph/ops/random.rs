@@ -19,14 +19,14 @@ pub enum Distribution {
     Normal,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 struct Random {
     shape: Vec<usize>,
     distribution: Distribution,
     stream: u32,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 struct Dropout {
     /// Words below it drop their element.
     threshold: u32,

@@ -19,7 +19,7 @@ pub enum ReduceKind {
 }
 
 /// Reduces the axes `from..to` and drops them from the shape; a sum is then multiplied by `scale`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 struct Reduce {
     kind: ReduceKind,
     from: usize,

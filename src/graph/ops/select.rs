@@ -7,7 +7,7 @@ use crate::graph::{
     Cost, Data, Dtype, GradContext, Graph, LowerContext, Lowered, Node, Op, Real, ShapeError, Slot, TensorType,
 };
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 struct Select {
     /// Whether the mask is of indices.
     index_mask: bool,

@@ -9,7 +9,7 @@ use crate::graph::{
 };
 use std::ops::Range;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 struct Slice {
     axis: usize,
     range: Range<usize>,
@@ -64,7 +64,7 @@ impl Op for Slice {
     }
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 struct Pad {
     axis: usize,
     before: usize,

@@ -14,17 +14,17 @@ use crate::graph::{
 /// Where maxima start: below every score, and finite.
 const LOWEST: f64 = -3.0e38;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 struct Softmax {
     is_log: bool,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct SoftmaxBackward {
     pub(super) is_log: bool,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 struct LogSumExp;
 
 /// Largest element of a row, at least [`LOWEST`], and the sum of exponentials less it.

@@ -6,7 +6,7 @@ use crate::graph::{
 };
 
 /// `y = 2 x`.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct Double;
 
 impl Double {

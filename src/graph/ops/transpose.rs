@@ -7,7 +7,7 @@ use crate::graph::{
 };
 
 /// Axis i of the output is axis `order[i]` of the input.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 struct Transpose {
     order: Vec<usize>,
 }

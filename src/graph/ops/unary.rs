@@ -43,7 +43,7 @@ pub enum UnaryKind {
     Powi(i32),
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 struct Unary {
     kind: UnaryKind,
 }

@@ -9,7 +9,7 @@ use crate::graph::{
 
 /// Inputs: q, k, v, o, lse, dout, the list, the transposed list, then dlse, padding and bias where there are. Outputs: dq, dk,
 /// dv.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(super) struct BlockAttentionBackward {
     pub attention: BlockAttention,
     pub dlse: bool,

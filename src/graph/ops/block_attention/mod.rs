@@ -40,7 +40,7 @@ impl BlockAttentionOptions {
 
 /// Inputs: q `[B, H, N, D]`, k and v `[B, H, M, D]`, the packed list, then padding and bias where there are. Outputs: o like
 /// q, and the log-sum-exp of each row `[B, H, N]` (-1e30 for an empty row).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct BlockAttention {
     pub list: Rc<BlockList>,
     pub rule: Rule,
