@@ -33,13 +33,25 @@ impl Matrix {
     fn random(seed: u64, kind: Kind, rule: Rule, n: usize, m: usize, rank: usize) -> Self {
         let draw = |stream, count| (0..count as u64).map(|i| normal(seed, stream, i) as f32).collect::<Vec<f32>>();
         // Far enough from zero to divide by.
-        let row = draw(2, HEADS * n).into_iter().map(|x| if kind == Kind::Ratio { 2.0 + x.abs() } else { x }).collect();
+        let row_len = if let Kind::Filtered { taps } = kind { taps as usize } else { n };
+        let rank = if kind == Kind::Cells { m } else { rank };
+        let row =
+            draw(2, HEADS * row_len).into_iter().map(|x| if kind == Kind::Ratio { 2.0 + x.abs() } else { x }).collect();
         Self { left: draw(0, HEADS * n * rank), right: draw(1, HEADS * m * rank), row, kind, rule, n, m, rank }
     }
 
     fn product(&self, i: usize, j: usize) -> f64 {
         let (l, r) = ((HEAD * self.n + i) * self.rank, (HEAD * self.m + j) * self.rank);
-        (0..self.rank).map(|k| f64::from(self.left[l + k]) * f64::from(self.right[r + k])).sum()
+        let dot = || (0..self.rank).map(|k| f64::from(self.left[l + k]) * f64::from(self.right[r + k])).sum();
+        match self.kind {
+            Kind::Cells => self.left[l + j].into(),
+            Kind::Filtered { taps } => {
+                let tap = j as i64 - i as i64 + i64::from(taps / 2);
+                let inside = (0..i64::from(taps)).contains(&tap);
+                dot() + if inside { f64::from(self.row[HEAD * taps as usize + tap as usize]) } else { 0.0 }
+            }
+            _ => dot(),
+        }
     }
 
     fn may(&self, i: usize, j: usize) -> bool {
@@ -47,11 +59,11 @@ impl Matrix {
     }
 
     fn weight(&self, i: usize, j: usize) -> f64 {
-        let row = f64::from(self.row[HEAD * self.n + i]);
+        let row = || f64::from(self.row[HEAD * self.n + i]);
         match self.kind {
-            Kind::Softmax => (self.product(i, j) - row).exp(),
-            Kind::Ratio => self.product(i, j) / row,
-            Kind::Plain => self.product(i, j),
+            Kind::Softmax => (self.product(i, j) - row()).exp(),
+            Kind::Ratio => self.product(i, j) / row(),
+            Kind::Plain | Kind::Filtered { .. } | Kind::Cells => self.product(i, j),
         }
     }
 
@@ -65,7 +77,7 @@ impl Matrix {
         let buffers = vec![spec("left", &self.left), spec("right", &self.right), spec("row", &self.row)];
         let replay = block_on(Replay::new(gpu, &Program { buffers, ..Default::default() })).unwrap();
         let buffer = |i| replay.buffer(BufferId(i)).clone();
-        let row = (self.kind != Kind::Plain).then(|| buffer(2));
+        let row = (!matches!(self.kind, Kind::Plain | Kind::Cells)).then(|| buffer(2));
         let (rank, kind, mask) = (self.rank, self.kind, self.rule.encode(self.n, self.m));
         Factors { left: buffer(0), right: buffer(1), row, rank, kind, mask }
     }
@@ -144,6 +156,9 @@ fn scores_weights_and_differences_are_the_matrix() {
         (Kind::Ratio, window.clone(), 8),
         (Kind::Plain, Rule::All { causal: false }, 5),
         (Kind::Softmax, window, 12),
+        (Kind::Filtered { taps: 33 }, Rule::All { causal: false }, 8),
+        (Kind::Filtered { taps: 233 }, Rule::All { causal: false }, 3),
+        (Kind::Cells, Rule::All { causal: true }, 0),
     ];
     for (seed, (kind, rule, rank)) in cases.into_iter().enumerate() {
         let x = Matrix::random(seed as u64, kind, rule, n, m, rank);

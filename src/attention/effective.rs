@@ -12,7 +12,7 @@ pub struct Effective {
     pub left: Node,
     /// `[B, H, M, R]`.
     pub right: Node,
-    /// `[B, H, N]`, as `kind` says; none for `Plain`.
+    /// `[B, H, N]`, as `kind` says; none for `Plain` and `Cells`.
     pub row: Option<Node>,
     /// `[B, H, N, M]`, added to the product, where one was given.
     pub bias: Option<Node>,
@@ -29,6 +29,11 @@ pub enum EffectiveKind {
     Ratio,
     /// `x`.
     Plain,
+    /// `x + row[j - i + ⌊taps / 2⌋]`: a filter along the diagonals beside the product; `row` is `[B, H, taps]`, taps odd.
+    Filtered { taps: usize },
+    /// The cells themselves, for patterns that depend on the data and have no factors: `left` is `[B, H, N, M]`, and `right` is
+    /// not read. Only for as long a sequence as a device has a tensor for.
+    Cells,
 }
 
 impl EffectiveKind {
@@ -37,7 +42,22 @@ impl EffectiveKind {
         match self {
             EffectiveKind::Softmax => (product - row).exp(),
             EffectiveKind::Ratio => product / row,
-            EffectiveKind::Plain => product,
+            EffectiveKind::Plain | EffectiveKind::Filtered { .. } | EffectiveKind::Cells => product,
+        }
+    }
+
+    /// Whether every query has a value of its own in `row`.
+    pub fn has_row_values(self) -> bool {
+        matches!(self, EffectiveKind::Softmax | EffectiveKind::Ratio)
+    }
+
+    /// Where the filter of head `head` (batch · heads + head) has its tap for a cell; none where it has none there.
+    pub fn tap(self, head: usize, i: usize, j: usize) -> Option<usize> {
+        match self {
+            EffectiveKind::Filtered { taps } => {
+                (j + taps / 2).checked_sub(i).filter(|&tap| tap < taps).map(|tap| head * taps + tap)
+            }
+            _ => None,
         }
     }
 }
@@ -67,10 +87,17 @@ impl EffectiveFactors<'_> {
                 continue;
             }
             let left = &self.left[row * rank..][..rank];
-            let row_value = self.row.map_or(0.0, |values| f64::from(values[row]));
+            let row_value =
+                self.row.filter(|_| self.kind.has_row_values()).map_or(0.0, |values| f64::from(values[row]));
             for (j, cell) in cells.iter_mut().enumerate().filter(|(j, _)| self.rule.may(i, *j, n, m) && is_real(*j)) {
-                let right = &self.right[(instance * m + j) * rank..][..rank];
-                let product: f64 = left.iter().zip(right).map(|(&l, &r)| f64::from(l) * f64::from(r)).sum();
+                let product: f64 = if self.kind == EffectiveKind::Cells {
+                    left[j].into()
+                } else {
+                    let right = &self.right[(instance * m + j) * rank..][..rank];
+                    left.iter().zip(right).map(|(&l, &r)| f64::from(l) * f64::from(r)).sum()
+                };
+                let tap = self.kind.tap(instance, i, j).and_then(|tap| Some(f64::from(self.row?[tap])));
+                let product = product + tap.unwrap_or(0.0);
                 let bias = self.bias.map_or(0.0, |bias| f64::from(bias[row * m + j]));
                 *cell = self.kind.cell(product + bias, row_value) as f32;
             }

@@ -137,5 +137,6 @@ pub fn drawn(init: Init) -> String {
         Init::Zeros => "zeros".into(),
         Init::Uniform(_) => "uniform".into(),
         Init::Normal(_) => "normal".into(),
+        Init::Orthogonal => "rows orthogonal in groups, of normal length".into(),
     }
 }

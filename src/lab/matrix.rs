@@ -12,7 +12,7 @@ pub struct Matrix {
     pub left: Vec<f32>,
     /// `[B, H, M, R]`.
     pub right: Vec<f32>,
-    /// `[B, H, N]`; empty for [`EffectiveKind::Plain`].
+    /// As [`EffectiveKind`] says; empty where there are none.
     pub row: Vec<f32>,
     pub kind: EffectiveKind,
     pub rule: Rule,
@@ -37,13 +37,13 @@ impl Matrix {
         match self.kind {
             EffectiveKind::Softmax => (product - row).exp(),
             EffectiveKind::Ratio => product / row,
-            EffectiveKind::Plain => product,
+            EffectiveKind::Plain | EffectiveKind::Filtered { .. } | EffectiveKind::Cells => product,
         }
     }
 
     /// The row's own value in head `h` (batch · heads + head): log-sum-exp or denominator.
     pub fn row_value(&self, h: usize, i: usize) -> f32 {
-        if self.row.is_empty() { 0.0 } else { self.row[h * self.n + i] }
+        if self.kind.has_row_values() { self.row[h * self.n + i] } else { 0.0 }
     }
 
     pub fn may(&self, i: usize, j: usize) -> bool {
@@ -63,8 +63,17 @@ impl Matrix {
         Row { products, weights }
     }
 
-    /// Products of some neighbouring rows with some columns, row-major into `out`.
+    /// Products of some neighbouring rows with some columns, row-major into `out`; a filter's taps are added to them.
     pub fn products(&self, h: usize, rows: std::ops::Range<usize>, columns: Columns, out: &mut [f32]) {
+        let column = |c: usize| columns.first + c * columns.step;
+        if self.kind == EffectiveKind::Cells {
+            for (out, i) in out.chunks_exact_mut(columns.count).zip(rows) {
+                let cells = &self.left[(h * self.n + i) * self.m..][..self.m];
+                out.iter_mut().enumerate().for_each(|(c, x)| *x = cells[column(c)]);
+            }
+            return;
+        }
+        let first = rows.start;
         let left = &self.left[(h * self.n + rows.start) * self.rank..(h * self.n + rows.end) * self.rank];
         let right = &self.right[(h * self.m + columns.first) * self.rank..(h + 1) * self.m * self.rank];
         let right = View {
@@ -75,6 +84,12 @@ impl Matrix {
             col_stride: self.rank * columns.step,
         };
         f32::gemm(View::new(left, rows.len(), self.rank), right, out, 1.0, false);
+        if matches!(self.kind, EffectiveKind::Filtered { .. }) {
+            for (index, x) in out[..rows.len() * columns.count].iter_mut().enumerate() {
+                let (i, j) = (first + index / columns.count, column(index % columns.count));
+                *x += self.kind.tap(h, i, j).map_or(0.0, |tap| self.row[tap]);
+            }
+        }
     }
 }
 

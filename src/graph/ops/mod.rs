@@ -8,6 +8,7 @@ pub mod concat;
 pub mod cross_entropy;
 pub mod cumsum;
 pub mod depthwise_conv;
+pub mod detach;
 pub mod gather;
 mod kernel;
 pub mod layer_norm;

@@ -120,12 +120,12 @@ impl Engine {
         let matrix = shown.matrix().await?;
         let head = self.shows[plate].as_ref().map_or(explored.experiment.head, |show| show.head);
         let row = matrix.row(explored.index(head), query);
-        let plain = shown.kind == crate::attention::EffectiveKind::Plain;
+        let has_scores = shown.kind.has_row_values();
         self.emit(Event::Cell {
             plate,
             query,
             key,
-            score: (!plain).then(|| f64::from(row.products[key])),
+            score: has_scores.then(|| f64::from(row.products[key])),
             weight: f64::from(row.weights[key]),
             rank: rank_of(&row.weights, key),
             allowed: matrix.may(query, key),

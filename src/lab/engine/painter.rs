@@ -157,8 +157,10 @@ fn factors(shown: &Shown) -> Result<Factors, Fault> {
         EffectiveKind::Softmax => Kind::Softmax,
         EffectiveKind::Ratio => Kind::Ratio,
         EffectiveKind::Plain => Kind::Plain,
+        EffectiveKind::Filtered { taps } => Kind::Filtered { taps: taps as u32 },
+        EffectiveKind::Cells => Kind::Cells,
     };
-    let row = if kind == Kind::Plain { None } else { Some(tensor("effective_row")?.0) };
+    let row = if matches!(kind, Kind::Plain | Kind::Cells) { None } else { Some(tensor("effective_row")?.0) };
     let rank = ty.shape.last().copied().unwrap_or(0);
     let mask = shown.rule.encode(shown.setup.length, shown.setup.keys);
     Ok(Factors { left, right, row, rank, kind, mask })
