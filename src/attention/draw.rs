@@ -8,6 +8,9 @@ pub enum Init {
     Uniform(f32),
     /// Normal with this standard deviation.
     Normal(f32),
+    /// Rows of standard normal length whose directions are uniform on the sphere and, in each run of as many rows as a row
+    /// has elements, orthogonal to each other.
+    Orthogonal,
 }
 
 /// A tensor that a variant reads besides q, k and v: whatever would be learned or drawn.
@@ -36,19 +39,50 @@ impl Extra {
     /// same tensor.
     pub fn draw(&self, seed: u64) -> Vec<f32> {
         let stream = self.name.bytes().fold(mix(seed), |hash, byte| mix(hash ^ u64::from(byte)));
-        (0..self.len() as u64)
-            .map(|index| match self.init {
-                Init::Zeros => 0.0,
-                Init::Uniform(bound) => (2.0 * unit(stream, 2 * index) - 1.0) as f32 * bound,
-                // Box and Muller's transform; 1 - u is never 0.
-                Init::Normal(deviation) => {
-                    let radius = (-2.0 * (1.0 - unit(stream, 2 * index)).ln()).sqrt();
-                    let angle = std::f64::consts::TAU * unit(stream, 2 * index + 1);
-                    (radius * angle.cos()) as f32 * deviation
-                }
-            })
-            .collect()
+        let indices = 0..self.len() as u64;
+        match self.init {
+            Init::Zeros => vec![0.0; self.len()],
+            Init::Uniform(bound) => indices.map(|i| (2.0 * unit(stream, 2 * i) - 1.0) as f32 * bound).collect(),
+            Init::Normal(deviation) => indices.map(|i| normal(stream, i) as f32 * deviation).collect(),
+            Init::Orthogonal => self.draw_orthogonal(stream),
+        }
     }
+
+    fn draw_orthogonal(&self, stream: u64) -> Vec<f32> {
+        let dim = self.shape.last().copied().unwrap_or(1).max(1);
+        // The lengths are those of other normal vectors: a row's own length and direction are independent.
+        let lengths = mix(stream);
+        let mut rows: Vec<Vec<f64>> = Vec::new();
+        for row in 0..self.len() / dim {
+            let at = |column: usize| (row * dim + column) as u64;
+            let mut direction: Vec<f64> = (0..dim).map(|c| normal(stream, at(c))).collect();
+            // Gram and Schmidt, twice: once leaves rounding errors where little remains.
+            for _ in 0..2 {
+                for other in &rows[row / dim * dim..] {
+                    let dot: f64 = other.iter().zip(&direction).map(|(a, b)| a * b).sum();
+                    direction.iter_mut().zip(other).for_each(|(x, o)| *x -= dot * o);
+                }
+            }
+            let norm = length(direction.iter().copied());
+            rows.push(direction.into_iter().map(|x| x / norm).collect());
+        }
+        let scaled = rows.iter().enumerate().flat_map(|(row, direction)| {
+            let length = length((0..dim).map(|c| normal(lengths, (row * dim + c) as u64)));
+            direction.iter().map(move |x| (x * length) as f32)
+        });
+        scaled.collect()
+    }
+}
+
+/// Euclidean length.
+fn length(x: impl Iterator<Item = f64>) -> f64 {
+    x.map(|x| x * x).sum::<f64>().sqrt()
+}
+
+/// The `index`-th number of a stream of standard normals, by Box and Muller's transform; 1 - u is never 0.
+fn normal(stream: u64, index: u64) -> f64 {
+    let radius = (-2.0 * (1.0 - unit(stream, 2 * index)).ln()).sqrt();
+    radius * (std::f64::consts::TAU * unit(stream, 2 * index + 1)).cos()
 }
 
 /// The `counter`-th number of a stream, uniform on 0..1.
@@ -80,6 +114,26 @@ mod tests {
             let variance = x.iter().map(|&x| (f64::from(x) - mean).powi(2)).sum::<f64>() / x.len() as f64;
             assert!(mean.abs() < 0.04 * deviation, "{mean}");
             assert!((variance.sqrt() / deviation - 1.0).abs() < 0.03, "{variance}");
+        }
+    }
+
+    #[test]
+    fn orthogonal_rows_are_so_and_as_long_as_normal_ones() {
+        let (rows, dim) = (600, 20);
+        let init = Init::Orthogonal;
+        let x =
+            Extra { name: "W", shape: vec![rows, dim], role: "", differentiable: false, optional: false, init }.draw(5);
+        let row = |r: usize| &x[r * dim..(r + 1) * dim];
+        let dot = |a: usize, b: usize| row(a).iter().zip(row(b)).map(|(x, y)| f64::from(x * y)).sum::<f64>();
+        for (a, b) in [(0, 1), (3, 19), (20, 39), (595, 598)] {
+            assert!(dot(a, b).abs() < 1e-5, "rows {a} and {b}: {}", dot(a, b));
+        }
+        let moment = (0..rows).map(|r| dot(r, r)).sum::<f64>() / (rows * dim) as f64;
+        assert!((moment - 1.0).abs() < 0.05, "{moment}");
+        // Directions without a preferred side: the published package's have a mean of -0.05 here.
+        for column in 0..dim {
+            let mean = (0..rows).map(|r| f64::from(row(r)[column])).sum::<f64>() / rows as f64;
+            assert!(mean.abs() < 4.0 / (rows as f64).sqrt(), "column {column}: {mean}");
         }
     }
 

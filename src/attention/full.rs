@@ -64,7 +64,12 @@ pub(super) fn rule(s: &Setup) -> Rule {
 const BLOCK: usize = 64;
 
 pub(super) fn blocks(s: &Setup, rule: &Rule) -> BlockList {
-    BlockList::new(rule, s.length, s.keys, BLOCK, BLOCK)
+    blocks_of(s.length, s.keys, rule)
+}
+
+/// The same for other numbers of queries and keys than a setup's.
+pub(super) fn blocks_of(length: usize, keys: usize, rule: &Rule) -> BlockList {
+    BlockList::new(rule, length, keys, BLOCK, BLOCK)
 }
 
 /// Fused attention over the pairs of `rule`: o `[B, H, N, D]` and the log-sum-exp `[B, H, N]`.

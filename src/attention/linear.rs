@@ -48,7 +48,7 @@ pub static VARIANT: Variant = Variant {
     params: &[FEATURE_MAP],
     extras: |_| vec![],
     check,
-    largest,
+    largest: |s| largest_of_mix(s, s.dim),
     graph,
     effective,
     rule: |_| None,
@@ -56,19 +56,13 @@ pub static VARIANT: Variant = Variant {
     reference: Reference::new(naive, naive),
 };
 
-fn check(s: &Setup) -> Result<(), Refusal> {
+/// Refuses more keys than queries where it is causal.
+pub(super) fn check(s: &Setup) -> Result<(), Refusal> {
     if s.causal && s.keys != s.length {
         let reason = format!("causal linear attention reads one key for each query; there are {} keys", s.keys);
         return Err(Refusal::new(reason, format!("{} keys", s.length)));
     }
     Ok(())
-}
-
-/// The summaries of all chunks, or the one of everything.
-fn largest(s: &Setup) -> u128 {
-    let states = if s.causal { s.length.div_ceil(CHUNK) } else { 1 };
-    let scores = if s.causal { product(&[s.batch, s.heads, s.length.saturating_add(CHUNK), CHUNK]) } else { 0 };
-    product(&[s.batch, s.heads, states, s.dim, s.dim]).max(scores)
 }
 
 /// φ of queries and of keys; padded keys are zero.
@@ -81,13 +75,21 @@ fn features(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> (Node, Node) {
     (q, k)
 }
 
-/// `φ(q_i) S` `[B, H, N, D]` and `φ(q_i) z + ε` `[B, H, N, 1]`, with the sums over all keys.
-fn mix(g: &mut Graph, q: Node, k: Node, v: Node) -> (Node, Node) {
+/// Sums with weights `q_i·k_j` for features q `[B, H, N, R]` and k `[B, H, M, R]`: `Σ_j (q_i·k_j) v_j` `[B, H, N, D]` and
+/// `Σ_j q_i·k_j` `[B, H, N, 1]`, over all keys or over those with j <= i. Also the machinery of other kernel methods.
+pub(super) fn mix(g: &mut Graph, q: Node, k: Node, v: Node, causal: bool) -> (Node, Node) {
+    if causal {
+        return Chunks::new(g, q).mix(g, q, k, v);
+    }
     let (state, z) = g.stage("summarise", |g| (g.matmul_tn(k, v, 1.0), g.sum(k, &[2], true)));
-    g.stage("mix", |g| {
-        let sums = g.matmul_nt(q, z, 1.0);
-        (g.matmul(q, state), g.add_scalar(sums, EPSILON))
-    })
+    g.stage("mix", |g| (g.matmul(q, state), g.matmul_nt(q, z, 1.0)))
+}
+
+/// Elements of the largest tensor that [`mix`] makes with R features: the summaries of all chunks, or the one of everything.
+pub(super) fn largest_of_mix(s: &Setup, features: usize) -> u128 {
+    let states = if s.causal { s.length.div_ceil(CHUNK) } else { 1 };
+    let scores = if s.causal { product(&[s.batch, s.heads, s.length.saturating_add(CHUNK), CHUNK]) } else { 0 };
+    product(&[s.batch, s.heads, states, features, s.dim]).max(scores)
 }
 
 /// Tokens of a chunk of the causal form.
@@ -95,23 +97,23 @@ const CHUNK: usize = 64;
 
 /// The causal form: quadratic inside each chunk, and for what lies in front of it a running sum of the chunks' summaries.
 struct Chunks {
+    batch: usize,
     heads: usize,
     length: usize,
-    dim: usize,
     /// Tokens of a chunk, and how many chunks; the last one is filled up with zeros.
     size: usize,
     count: usize,
-    shape: [usize; 4],
 }
 
 impl Chunks {
-    fn new(s: &Setup) -> Self {
-        let size = CHUNK.min(s.length);
-        let shape = [s.batch, s.heads, s.length, s.dim];
-        Self { heads: s.instances(), length: s.length, dim: s.dim, size, count: s.length.div_ceil(size), shape }
+    /// For queries `[B, H, N, R]`.
+    fn new(g: &Graph, q: Node) -> Self {
+        let [batch, heads, length, _] = g.shape(q)[..] else { panic!("queries are [B, H, N, R]") };
+        let size = CHUNK.min(length);
+        Self { batch, heads, length, size, count: length.div_ceil(size) }
     }
 
-    /// Like the bidirectional [`mix`], with sums over the keys up to each query.
+    /// Like the bidirectional form, with sums over the keys up to each query.
     fn mix(&self, g: &mut Graph, q: Node, k: Node, v: Node) -> (Node, Node) {
         let [q, k, v] = [q, k, v].map(|x| self.cut(g, x));
         let (state, z) = g.stage("summarise", |g| {
@@ -129,30 +131,35 @@ impl Chunks {
             let mixed = g.add(inside, before);
             let (inside, before) = (g.sum(weights, &[3], true), g.matmul_nt(q, z, 1.0));
             let sums = g.add(inside, before);
-            let sums = g.add_scalar(sums, EPSILON);
             (self.join(g, mixed), self.join(g, sums))
         })
     }
 
-    /// `[B, H, N, D]` to `[B·H, chunks, tokens of a chunk, D]`.
+    /// `[B, H, N, R]` to `[B·H, chunks, tokens of a chunk, R]`, with any last axis.
     fn cut(&self, g: &mut Graph, x: Node) -> Node {
+        let last = g.shape(x)[3];
         let filled = g.pad(x, 2, 0, self.count * self.size - self.length, 0.0);
-        g.reshape(filled, &[self.heads, self.count, self.size, self.dim])
+        g.reshape(filled, &[self.batch * self.heads, self.count, self.size, last])
     }
 
-    /// Back again, with any last axis.
+    /// Back again.
     fn join(&self, g: &mut Graph, x: Node) -> Node {
         let last = g.shape(x)[3];
-        let [batch, heads, length, _] = self.shape;
-        let filled = g.reshape(x, &[batch, heads, self.count * self.size, last]);
-        g.slice(filled, 2, 0..length)
+        let filled = g.reshape(x, &[self.batch, self.heads, self.count * self.size, last]);
+        g.slice(filled, 2, 0..self.length)
     }
+}
+
+/// [`mix`] of this variant's features, the denominator with its ε.
+fn mix_with_epsilon(g: &mut Graph, q: Node, k: Node, v: Node, causal: bool) -> (Node, Node) {
+    let (mixed, sums) = mix(g, q, k, v, causal);
+    (mixed, g.stage("mix", |g| g.add_scalar(sums, EPSILON)))
 }
 
 /// q `[B, H, N, D]`, k and v `[B, H, M, D]`; returns `[B, H, N, D]`.
 fn graph(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> Node {
     let (q, k) = g.stage("feature map", |g| features(g, x, s));
-    let (mixed, sums) = if s.causal { Chunks::new(s).mix(g, q, k, x.v) } else { mix(g, q, k, x.v) };
+    let (mixed, sums) = mix_with_epsilon(g, q, k, x.v, s.causal);
     let out = g.stage("normalise", |g| g.div(mixed, sums));
     x.without_padded_queries(g, out, s)
 }
@@ -160,7 +167,7 @@ fn graph(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> Node {
 /// `φ(q)·φ(k)` over the row's sum.
 fn effective(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> Effective {
     let (left, right) = features(g, x, s);
-    let (_, sums) = if s.causal { Chunks::new(s).mix(g, left, right, x.v) } else { mix(g, left, right, x.v) };
+    let (_, sums) = mix_with_epsilon(g, left, right, x.v, s.causal);
     let row = g.reshape(sums, &[s.batch, s.heads, s.length]);
     Effective { left, right, row: Some(row), bias: None, kind: EffectiveKind::Ratio, rule: Rule::All { causal: s.causal } }
 }

@@ -144,7 +144,7 @@ macro_rules! variants {
     };
 }
 
-variants! { $ full_naive full sliding_window linformer linear }
+variants! { $ full_naive full sliding_window linformer synthesizer nystromformer linear performer }
 
 /// The variant with this id.
 pub fn find(id: &str) -> Option<&'static Variant> {

@@ -64,6 +64,14 @@ impl Setup {
         }
     }
 
+    /// Value of a switch; see [`Setup::int`].
+    pub fn bool(&self, param: &Param) -> bool {
+        match self.value(param) {
+            Value::Bool(x) => x,
+            other => panic!("{} is not a switch: {other:?}", param.name),
+        }
+    }
+
     /// A given value that the parameter takes, else its default.
     fn value(&self, param: &Param) -> Value {
         match self.params.0.get(param.name) {

@@ -28,7 +28,62 @@ pub fn configurations(id: &str) -> &'static [&'static str] {
         ],
         "linformer" => &[r#"{"k": 16}"#, r#"{"k": 9, "sharing": "key_value"}"#, r#"{"k": 5, "sharing": "none"}"#],
         "linear" => &["{}", r#"{"feature_map": "relu"}"#],
+        "performer" => &[r#"{"features": 16}"#, r#"{"features": 24, "feature_map": "relu", "orthogonal": false}"#],
+        "synthesizer" => &[
+            "{}",
+            r#"{"kind": "mixture", "rank": 2}"#,
+            r#"{"kind": "random"}"#,
+            r#"{"kind": "factorized_dense", "columns": 9}"#,
+        ],
+        "nystromformer" => &[
+            r#"{"landmarks": 8, "conv_kernel": 5}"#,
+            r#"{"landmarks": 5, "iterations": 12, "conv_kernel": 0, "choose": "random"}"#,
+        ],
         _ => &["{}"],
+    }
+}
+
+/// RMS ratios that a variant's f32 may miss its f64 by.
+#[derive(Clone, Copy, Debug)]
+pub struct Tolerance {
+    pub forward: f64,
+    pub gradient: f64,
+    /// The interpreter in f64 against the definition: the order of sums, and factors kept in f32 (1/√D).
+    pub exact: f64,
+    /// One form of the same call in f32 against another.
+    pub alike: f64,
+}
+
+/// The usual tolerances; wider for an iterated inverse, which carries every rounding error on.
+pub fn tolerance(id: &str) -> Tolerance {
+    match id {
+        "nystromformer" => Tolerance { forward: 1e-3, gradient: 1e-3, exact: 1e-5, alike: 1e-4 },
+        _ => Tolerance { forward: 1e-5, gradient: 1e-4, exact: 1e-7, alike: 2e-6 },
+    }
+}
+
+/// Whether the weights of a row must sum to 1.
+pub fn sums_to_one(id: &str) -> bool {
+    !["linformer", "nystromformer"].contains(&id)
+}
+
+/// The parameters that make 70 tokens, of which the last 33 are padding, what `json` makes of 37: constants of a method that
+/// depend on the length must be the same.
+pub fn padded_parameters(id: &str, json: &'static str) -> &'static str {
+    match (id, json) {
+        // Segments of five tokens, and of eight.
+        ("nystromformer", r#"{"landmarks": 8, "conv_kernel": 5}"#) => r#"{"landmarks": 14, "conv_kernel": 5}"#,
+        ("nystromformer", _) => r#"{"landmarks": 9, "iterations": 12, "conv_kernel": 0, "choose": "random"}"#,
+        _ => json,
+    }
+}
+
+/// Whether a variant takes other numbers of keys than of queries.
+pub fn takes_other_keys(id: &str, causal: bool) -> bool {
+    match id {
+        "linear" | "performer" => !causal,
+        "nystromformer" => false,
+        _ => true,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Cases in which a method must become another one.
 
-use crate::case::{Case, Shape};
+use crate::case::{Case, Shape, tolerance};
 use crate::close::assert_close;
 use crate::device::on_each;
 use attention_lab::attention::Request;
@@ -8,29 +8,33 @@ use std::cell::RefCell;
 
 const TIGHT: f64 = 2e-6;
 
-fn case(id: &str, n: usize, causal: bool, json: &str) -> Case {
+pub(crate) fn case(id: &str, n: usize, causal: bool, json: &str) -> Case {
     Case::new(id, Shape::of(n), causal, json, Request::default())
 }
 
 /// The output on the CPU; a GPU's must be the same, since limits are where kernels go wrong.
-fn out(case: &Case) -> Vec<f64> {
+pub(crate) fn out(case: &Case) -> Vec<f64> {
     let first = RefCell::new(None);
     on_each(|how, run| {
         let out = run(case).remove("out").expect("every graph has it");
         let want = first.borrow().clone().unwrap_or_else(|| out.clone());
-        assert_close(&format!("{} on {how}", case.label()), &want, &out, 1e-5);
+        assert_close(&format!("{} on {how}", case.label()), &want, &out, tolerance(case.variant.id).forward);
         first.borrow_mut().get_or_insert(out);
     });
     first.into_inner().expect("there is always the CPU")
 }
 
 /// The same q, k, v through another variant.
-fn assert_equals_full(case: &Case, label: &str) {
+pub(crate) fn assert_equals_full(case: &Case, label: &str) {
+    assert_near_full(case, label, TIGHT);
+}
+
+pub(crate) fn assert_near_full(case: &Case, label: &str, tolerance: f64) {
     let mut full = Case::new("full", Shape::of(case.setup.length), case.setup.causal, "{}", Request::default());
     for name in ["q", "k", "v"] {
         full.set(name, case.real(name).to_vec());
     }
-    assert_close(label, &out(&full), &out(case), TIGHT);
+    assert_close(label, &out(&full), &out(case), tolerance);
 }
 
 #[test]

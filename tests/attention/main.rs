@@ -5,6 +5,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod approximations;
 mod case;
 mod close;
 mod device;

@@ -1,0 +1,154 @@
+//! Cases in which an approximation must become exact, and how its error falls.
+
+use crate::case::{Case, Shape};
+use crate::close::{Random, assert_close, rms};
+use crate::limits::{assert_near_full, case, out};
+use attention_lab::attention::Request;
+
+/// Relative error of a Performer's matrix to the softmax's, over some draws of its directions, for small queries and keys: the
+/// variance of the estimate grows with exp(|q' + k'|²).
+fn performer_error(features: usize, orthogonal: bool, draws: u64) -> f64 {
+    let shape = Shape { batch: 1, heads: 1, n: 32, m: 32, dim: 16 };
+    let mut full = Case::new("full", shape, false, "{}", Request::default());
+    let json = format!(r#"{{"features": {features}, "orthogonal": {orthogonal}}}"#);
+    let mut case = Case::new("performer", shape, false, &json, Request::default());
+    let mut random = Random(7);
+    for name in ["q", "k"] {
+        let values: Vec<f64> = (0..32 * 16).map(|_| 0.25 * random.normal()).collect();
+        full.set(name, values.clone());
+        case.set(name, values);
+    }
+    let want = full.effective();
+    let errors = (0..draws).map(|seed| {
+        case.setup.seed = seed;
+        let drawn = case.variant.drawn(&case.setup);
+        case.set("projection", drawn["projection"].iter().map(|&x| x.into()).collect());
+        let difference: Vec<f64> = case.effective().iter().zip(&want).map(|(a, b)| a - b).collect();
+        (rms(&difference) / rms(&want)).powi(2)
+    });
+    (errors.sum::<f64>() / draws as f64).sqrt()
+}
+
+#[test]
+fn a_performers_error_falls_with_the_root_of_its_features() {
+    let (few, many) = (performer_error(16, false, 40), performer_error(256, false, 40));
+    let slope = (many / few).log2() / 4.0;
+    println!("16 features {few}, 256 features {many}, slope {slope}");
+    assert!((-0.6..-0.4).contains(&slope), "{slope}");
+    assert!(many < 0.1, "{many}");
+}
+
+#[test]
+fn orthogonal_directions_are_no_worse_than_independent_ones() {
+    let (orthogonal, independent) = (performer_error(64, true, 40), performer_error(64, false, 40));
+    assert!(orthogonal < 1.02 * independent, "{orthogonal} and {independent}");
+}
+
+#[test]
+fn a_performers_mean_of_constant_values_is_their_value() {
+    for causal in [false, true] {
+        let mut case = case("performer", 130, causal, r#"{"features": 16}"#);
+        let want = vec![2.0; case.real("v").len()];
+        case.set("v", want.clone());
+        assert_close("constant values", &want, &out(&case), 1e-5);
+    }
+}
+
+#[test]
+fn nystrom_landmarks_of_one_token_each_give_full_attention() {
+    let case = case("nystromformer", 48, false, r#"{"landmarks": 48, "iterations": 20, "conv_kernel": 0}"#);
+    assert_near_full(&case, "m = N", 1e-3);
+}
+
+#[test]
+fn nystrom_is_exact_where_segments_are_constant() {
+    let n = 60;
+    let mut case = case("nystromformer", n, false, r#"{"landmarks": 10, "iterations": 20, "conv_kernel": 0}"#);
+    let dim = case.setup.dim;
+    for name in ["q", "k"] {
+        let values = case.real(name).to_vec();
+        // The first token of each segment of six.
+        let first = |i: usize| (i / dim / 6 * 6) * dim + i % dim;
+        case.set(name, (0..values.len()).map(|i| values[first(i)]).collect());
+    }
+    assert_near_full(&case, "constant segments", 1e-3);
+}
+
+#[test]
+fn rows_of_a_converged_nystrom_matrix_sum_to_one() {
+    let n = 60;
+    let mut case = case("nystromformer", n, false, r#"{"landmarks": 6, "iterations": 20, "conv_kernel": 0}"#);
+    // Landmarks along the six directions of the axes, so that their matrix is well conditioned.
+    let direction = |i: usize| {
+        let segment = i / 3 % n / 10;
+        if i % 3 != segment % 3 {
+            0.0
+        } else if segment < 3 {
+            2.0
+        } else {
+            -2.0
+        }
+    };
+    for name in ["q", "k"] {
+        let values = case.real(name).iter().enumerate().map(|(i, x)| direction(i) + 0.3 * x).collect();
+        case.set(name, values);
+    }
+    let sums: Vec<f64> = case.effective().chunks(n).map(|row| row.iter().sum()).collect();
+    assert_close("row sums", &vec![1.0; sums.len()], &sums, 1e-4);
+}
+
+#[test]
+fn a_nystrom_filter_of_zeros_adds_nothing() {
+    let mut with = case("nystromformer", 65, false, r#"{"landmarks": 8, "conv_kernel": 7}"#);
+    let mut without = case("nystromformer", 65, false, r#"{"landmarks": 8, "conv_kernel": 0}"#);
+    with.set("conv", vec![0.0; 2 * 7]);
+    for name in ["q", "k", "v"] {
+        without.set(name, with.real(name).to_vec());
+    }
+    assert_eq!(out(&without), out(&with));
+    // One tap in the middle adds the values themselves.
+    with.set("conv", (0..14).map(|i| f64::from(u8::from(i % 7 == 3))).collect());
+    let want: Vec<f64> = out(&without).iter().zip(with.real("v")).map(|(a, b)| a + b).collect();
+    assert_close("one tap", &want, &out(&with), 1e-6);
+}
+
+#[test]
+fn a_random_synthesizer_has_the_weights_that_its_matrix_says() {
+    let n = 33;
+    let mut case = case("synthesizer", n, false, r#"{"kind": "random"}"#);
+    let mut random = Random(3);
+    let target: Vec<f64> = (0..2 * n)
+        .flat_map(|_| {
+            let row: Vec<f64> = (0..n).map(|_| 0.1 + random.unit()).collect();
+            let sum: f64 = row.iter().sum();
+            row.into_iter().map(move |x| x / sum).collect::<Vec<_>>()
+        })
+        .collect();
+    case.set("R", target.iter().map(|x| x.ln()).collect());
+    // The same in both batch entries, whatever the tokens are.
+    assert_close("the target", &[&target[..], &target[..]].concat(), &case.effective(), 1e-5);
+    case.set("R", vec![0.0; 2 * n * n]);
+    assert_close("mean pooling", &vec![1.0 / n as f64; 4 * n * n], &case.effective(), 1e-5);
+}
+
+#[test]
+fn a_factorized_synthesizer_with_an_identity_is_the_random_one() {
+    let n = 24;
+    for causal in [false, true] {
+        let random = case("synthesizer", n, causal, r#"{"kind": "random"}"#);
+        let mut factorized = case("synthesizer", n, causal, r#"{"kind": "factorized_random", "rank": 24}"#);
+        factorized.set("v", random.real("v").to_vec());
+        factorized.set("R1", random.real("R").to_vec());
+        factorized.set("R2", (0..2 * n * n).map(|i| f64::from(u8::from(i / n % n == i % n))).collect());
+        assert_close("R2 = I", &out(&random), &out(&factorized), 1e-5);
+    }
+}
+
+#[test]
+fn a_synthesizers_mixture_of_dot_products_alone_is_full_attention() {
+    for causal in [false, true] {
+        let mut case = case("synthesizer", 70, causal, r#"{"kind": "mixture"}"#);
+        case.set("alpha", [200.0, 0.0, 0.0].repeat(2));
+        assert_near_full(&case, "all weight on dot products", 1e-5);
+    }
+}
