@@ -83,6 +83,8 @@ pub fn paint(values: &Values, view: View, scale: Scale, dark: bool) -> Vec<u8> {
     let top = values.domain[1].max(f64::MIN_POSITIVE) as f32;
     // Patterns have three levels at most; a scale would only shift the middle one.
     let scale = if is_pattern(view) { Scale::Linear } else { scale };
+    let steps = steps(view, dark, HOST_STEPS);
+    let step = |t: f32| steps[(t.clamp(0.0, 1.0) * f32::from(HOST_STEPS) + 0.5) as usize];
     let mut out = Vec::with_capacity(values.cells.len() * 4);
     for (i, &x) in values.cells.iter().enumerate() {
         let [r, g, b] = if x == ABSENT || (x == 0.0 && is_pattern(view)) {
@@ -91,9 +93,9 @@ pub fn paint(values: &Values, view: View, scale: Scale, dark: bool) -> Vec<u8> {
         } else if !x.is_finite() {
             LOUD
         } else if is_signed(view) {
-            step(view, dark, 0.5 + 0.5 * scaled((x / top).abs(), scale).copysign(x))
+            step(0.5 + 0.5 * scaled((x / top).abs(), scale).copysign(x))
         } else {
-            step(view, dark, scaled(x / top, scale))
+            step(scaled(x / top, scale))
         };
         out.extend([r, g, b, 255]);
     }
@@ -102,7 +104,7 @@ pub fn paint(values: &Values, view: View, scale: Scale, dark: bool) -> Vec<u8> {
 
 /// The same colours for pictures drawn by the device.
 pub fn on_device(view: View, scale: Scale, dark: bool, domain: [f64; 2]) -> Colours {
-    let mut palette: Vec<[u8; 3]> = (0..=255u8).map(|i| step(view, dark, f32::from(i) / 255.0)).collect();
+    let mut palette = steps(view, dark, 255);
     palette.extend([absent(dark), hatch(dark), LOUD]);
     let scale = match scale {
         Scale::Sqrt if !is_pattern(view) => heat::Scale::Sqrt,
@@ -118,6 +120,15 @@ pub fn on_device(view: View, scale: Scale, dark: bool, domain: [f64; 2]) -> Colo
         hatch: HATCH as u32,
         hatch_zero: is_pattern(view),
     }
+}
+
+/// Steps of the colours of a picture drawn on the host: even, so that there is one in the middle, and more than a channel
+/// has levels, so that none is seen.
+const HOST_STEPS: u16 = 1024;
+
+/// Colours from one end of a view's range to the other, `count` steps apart.
+fn steps(view: View, dark: bool, count: u16) -> Vec<[u8; 3]> {
+    (0..=count).map(|i| step(view, dark, f32::from(i) / f32::from(count))).collect()
 }
 
 /// The colour at `t` from 0 to 1 of a view's range.

@@ -9,6 +9,9 @@ use std::ops::Range;
 /// Rows whose products are computed together: enough that the keys are not read anew from memory for each.
 const TOGETHER: usize = 16;
 
+/// How many lines of pixels ahead such rows are looked for.
+const MOST_LINES: usize = 64;
+
 /// One value for each pixel, row-major.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Values {
@@ -26,13 +29,36 @@ pub struct Raster<'a> {
     columns: Vec<Range<usize>>,
     values: Vec<f32>,
     next: usize,
+    products: Products,
+    full_products: Products,
+}
+
+/// Products of some neighbouring rows of a matrix with the columns under the viewport.
+#[derive(Default)]
+struct Products {
+    rows: Range<usize>,
+    values: Vec<f32>,
+}
+
+impl Products {
+    /// Those of row `i`; where they are not at hand, they are computed with the rows up to `end`.
+    fn row(&mut self, matrix: &Matrix, head: usize, i: usize, end: usize, columns: Columns) -> &[f32] {
+        if !self.rows.contains(&i) {
+            self.rows = i..end;
+            self.values.resize(self.rows.len() * columns.count, 0.0);
+            matrix.products(head, self.rows.clone(), columns, &mut self.values);
+        }
+        &self.values[(i - self.rows.start) * columns.count..][..columns.count]
+    }
 }
 
 impl<'a> Raster<'a> {
     /// Every cell under each pixel takes part.
     pub fn exact(scene: Scene<'a>) -> Self {
         let (rows, columns) = (scene.area().rows(), scene.area().columns());
-        Self { scene, rows, columns, values: vec![ABSENT; scene.width * scene.height], next: 0 }
+        let values = vec![ABSENT; scene.width * scene.height];
+        let (products, full_products) = Default::default();
+        Self { scene, rows, columns, values, next: 0, products, full_products }
     }
 
     /// One cell stands for all under a pixel.
@@ -79,7 +105,7 @@ impl<'a> Raster<'a> {
     }
 
     /// One line of pixels over these rows of cells.
-    fn line(&self, rows: Range<usize>) -> Vec<f32> {
+    fn line(&mut self, rows: Range<usize>) -> Vec<f32> {
         match self.scene.view {
             View::Blocks => self.block_line(rows),
             View::Mask => self.cell_line(rows, |cells| {
@@ -134,30 +160,32 @@ impl<'a> Raster<'a> {
     }
 
     /// Weights, scores or differences.
-    fn value_line(&self, rows: Range<usize>) -> Vec<f32> {
-        let scene = &self.scene;
+    fn value_line(&mut self, rows: Range<usize>) -> Vec<f32> {
+        let Scene { head, matrix, full, view, .. } = self.scene;
         let columns = self.span();
-        let mut pooled = Pooled::new(distinct(&self.columns).count(), scene.pool);
-        let mut products = vec![0.0; TOGETHER * columns.count];
-        let mut full_products = vec![0.0; TOGETHER * columns.count];
-        let x = scene.matrix;
-        let full = scene.full.filter(|_| scene.view == View::Difference);
-        for start in rows.clone().step_by(TOGETHER) {
-            let some = start..(start + TOGETHER).min(rows.end);
-            x.products(scene.head, some.clone(), columns, &mut products);
-            if let Some(full) = full {
-                full.products(scene.head, some.clone(), columns, &mut full_products);
-            }
-            for (k, i) in some.enumerate() {
-                let at = k * columns.count..(k + 1) * columns.count;
-                self.row(i, columns, &products[at.clone()], full.map(|f| (f, &full_products[at])), &mut pooled);
-            }
+        let full = full.filter(|_| view == View::Difference);
+        let mut pooled = Pooled::new(distinct(&self.columns).count(), self.scene.pool);
+        let (mut products, mut full_products) =
+            (std::mem::take(&mut self.products), std::mem::take(&mut self.full_products));
+        for i in rows {
+            let end = self.last_needed(i);
+            let own = products.row(matrix, head, i, end, columns);
+            let full = full.map(|full| (full, full_products.row(full, head, i, end, columns)));
+            self.row(i, columns, own, full, &mut pooled);
         }
+        (self.products, self.full_products) = (products, full_products);
         let mut line = Vec::with_capacity(self.columns.len());
         for (value, (_, times)) in pooled.finish().into_iter().zip(distinct(&self.columns)) {
             line.extend(std::iter::repeat_n(value, times));
         }
         line
+    }
+
+    /// The end of the rows that follow `i` without a gap and are drawn too, a few at most.
+    fn last_needed(&self, i: usize) -> usize {
+        let follows = |end: usize, range: &Range<usize>| if range.start <= end { end.max(range.end) } else { end };
+        let ahead = &self.rows[self.next..(self.next + MOST_LINES).min(self.rows.len())];
+        ahead.iter().fold(i + 1, follows).min(i + TOGETHER)
     }
 
     /// Adds the cells of row `i` to the pixels.
