@@ -8,7 +8,7 @@ use attention_lab::graph::grad::gradients;
 use attention_lab::graph::ops::block_attention::BlockAttentionOptions;
 use attention_lab::graph::plan::plan;
 use attention_lab::graph::{Data, Float, Graph, LowerContext, TensorType, cpu};
-use attention_lab::pattern::{BlockList, Rule};
+use attention_lab::pattern::{BlockList, Part, Rule};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -79,7 +79,7 @@ impl Case {
         let dlse = self.lse_grad.then(|| input("dlse", TensorType::f32(&[b, h, n])));
         let list = match &self.keys {
             Some(keys) => BlockList::of_keys(keys, n, m),
-            None => BlockList::new(&self.rule, n, m, self.block, self.block),
+            None => BlockList::of_heads(&self.rule, self.heads, n, m, self.block, self.block),
         };
         let mut options = BlockAttentionOptions::new(Rc::new(list), self.rule.clone());
         options.padding = self.padding.then(|| input("padding", TensorType::u32(&[b, m])));
@@ -132,7 +132,7 @@ impl Case {
             };
             let listed = |j: usize| match &self.keys {
                 Some(keys) => keys[(h * n + i) % keys.len()].contains(&(j as u32)),
-                None => self.rule.may(i, j, n, m),
+                None => self.rule.may_in(h, i, j, n, m),
             };
             let allowed: Vec<usize> =
                 (0..m).filter(|&j| listed(j) && !(self.padding && x["padding"].index()[b * m + j] == 0)).collect();
@@ -323,6 +323,24 @@ fn other_block_sizes() {
     for block in [1, 6, 16, 32, 100, 128] {
         Case { block, ..Case::new(100, 4, window(13, 1, 2, false)) }.check(&gpu, &["quad 2", "tiled"]);
     }
+}
+
+#[test]
+fn blocks_that_no_workgroup_divides() {
+    let gpu = common::gpu();
+    for (block, family) in [(37, "quad 2"), (37, "tiled"), (53, "direct 2")] {
+        Case { block, ..Case::new(130, 4, window(13, 1, 2, true)) }.check(&gpu, &[family]);
+    }
+}
+
+#[test]
+fn heads_with_rules_of_their_own() {
+    let gpu = common::gpu();
+    let part = Part::ByHead { odd: true };
+    let rule = Rule::Fixed { block: 12, columns: 4, place: 1, places: 3, part, causal: true };
+    Case { heads: 3, block: 16, ..Case::new(100, 4, rule) }.check(&gpu, &["quad 2", "tiled"]);
+    let rule = Rule::Strided { stride: 9, reach: 8, part, causal: false };
+    Case { heads: 3, block: 16, ..Case::new(100, 4, rule) }.check(&gpu, &["direct 2"]);
 }
 
 #[test]

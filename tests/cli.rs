@@ -135,6 +135,7 @@ fn attend_writes_what_the_definition_says() {
                 causal: false,
                 params: Params::default(),
                 seed: 5,
+                structure: Default::default(),
             };
             let drawn = variant.drawn(&setup);
             let x = Inputs {

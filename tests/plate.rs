@@ -13,6 +13,7 @@ use attention_lab::pattern::{BlockList, Rule};
 use attention_lab::task::random::normal;
 use pollster::block_on;
 use std::ops::Range;
+use std::sync::Arc;
 
 const HEADS: usize = 3;
 const HEAD: usize = 2;
@@ -167,7 +168,8 @@ fn scores_weights_and_differences_are_the_matrix() {
         for [rows, columns] in viewports(n, m) {
             for mean in [false, true] {
                 let name = format!("{kind:?} rank {rank} {}x{} pixels, mean {mean}", rows.len(), columns.len());
-                let scene = |content| Scene { content, n, m, head: HEAD, mean, rows: &rows, columns: &columns };
+                let scene =
+                    |content| Scene { content, n, m, head: HEAD, mean, listed: &[], rows: &rows, columns: &columns };
                 let score = |i, j| x.may(i, j).then(|| x.product(i, j));
                 let weight = |i, j| x.may(i, j).then(|| x.weight(i, j));
                 let at = |a: &Matrix, i, j| if a.may(i, j) { a.weight(i, j) } else { 0.0 };
@@ -200,7 +202,8 @@ fn masks_and_blocks_are_the_rule_and_the_list() {
     assert!(kinds.contains(&0) && kinds.contains(&1));
     for [rows, columns] in viewports(n, m) {
         for mean in [false, true] {
-            let scene = |content| Scene { content, n, m, head: HEAD, mean, rows: &rows, columns: &columns };
+            let scene =
+                |content| Scene { content, n, m, head: HEAD, mean, listed: &[], rows: &rows, columns: &columns };
             let share = wanted(&rows, &columns, mean, |i, j| Some(f64::from(u8::from(rule.may(i, j, n, m)))));
             let got = show(&mut plate, &scene(Content::Pattern(rule.encode(n, m))));
             assert_same("pattern", &got, &share);
@@ -208,6 +211,26 @@ fn masks_and_blocks_are_the_rule_and_the_list() {
             let blocks = Content::Visited { kinds: &kinds, block_q: 16, block_k: 32 };
             assert_same("visited", &show(&mut plate, &scene(blocks)), &wanted(&rows, &columns, false, kind));
         }
+    }
+}
+
+#[test]
+fn a_pattern_that_is_only_listed_is_drawn_from_its_blocks() {
+    let Some(gpu) = common::gpu() else { return };
+    let mut plate = block_on(Plate::new(&gpu)).unwrap();
+    let (n, m) = (131, 121);
+    let blocks: Vec<Vec<u32>> = (0..n as u32).step_by(7).map(|u| vec![(u * 5) % 11, (u * 3) % 7]).collect();
+    let rule = Rule::Listed { list: Arc::new(BlockList::of_blocks(&blocks, n, m, 7, 11)) };
+    let x = Matrix::random(5, Kind::Softmax, rule.clone(), n, m, 3);
+    let factors = x.upload(&gpu);
+    let listed = rule.bits(0);
+    for [rows, columns] in viewports(n, m) {
+        let scene =
+            |content| Scene { content, n, m, head: HEAD, mean: true, listed: &listed, rows: &rows, columns: &columns };
+        let share = wanted(&rows, &columns, true, |i, j| Some(f64::from(u8::from(x.may(i, j)))));
+        assert_same("pattern", &show(&mut plate, &scene(Content::Pattern(rule.encode(n, m)))), &share);
+        let weight = wanted(&rows, &columns, true, |i, j| x.may(i, j).then(|| x.weight(i, j)));
+        assert_same("weights", &show(&mut plate, &scene(Content::Weights(&factors))), &weight);
     }
 }
 
@@ -222,7 +245,7 @@ fn a_long_picture_comes_coarse_first_and_then_in_tiles() {
     let factors = x.upload(&gpu);
     let pixels = ranges(0.0, n as f64, 97, n);
     let content = Content::Weights(&factors);
-    let scene = Scene { content, n, m: n, head: HEAD, mean: false, rows: &pixels, columns: &pixels };
+    let scene = Scene { content, n, m: n, head: HEAD, mean: false, listed: &[], rows: &pixels, columns: &pixels };
     block_on(plate.set(&scene)).unwrap();
     let first = block_on(plate.step()).unwrap().unwrap();
     assert!(!first.exact, "{first:?}");
@@ -256,7 +279,7 @@ fn what_is_not_finite_is_counted_and_loud() {
     let factors = x.upload(&gpu);
     let pixels = ranges(0.0, n as f64, n, n);
     let content = Content::Weights(&factors);
-    let scene = Scene { content, n, m: n, head: HEAD, mean: false, rows: &pixels, columns: &pixels };
+    let scene = Scene { content, n, m: n, head: HEAD, mean: false, listed: &[], rows: &pixels, columns: &pixels };
     let got = show(&mut plate, &scene);
     let loud: Vec<usize> = (0..n * n).filter(|&i| got[i].is_nan()).collect();
     assert_eq!(loud, (0..8).map(|j| 7 * n + j).collect::<Vec<_>>());
@@ -342,7 +365,7 @@ fn host_and_device_paint_the_same_picture() {
             };
             let (rows, columns) = (scene.area().rows(), scene.area().columns());
             let mean = pool == Pool::Mean;
-            show(&mut plate, &Scene { content, n, m, head: HEAD, mean, rows: &rows, columns: &columns });
+            show(&mut plate, &Scene { content, n, m, head: HEAD, mean, listed: &[], rows: &rows, columns: &columns });
             let domain = picture::colour::domain(view, block_on(plate.summary()).unwrap().largest);
             let colours = picture::colour::on_device(view, colour_scale, dark, domain);
             let got = block_on(plate.image(&colours)).unwrap();
@@ -359,7 +382,7 @@ fn a_plate_gives_its_memory_back() {
     let mut plate = block_on(Plate::new(&gpu)).unwrap();
     let pixels = ranges(0.0, 64.0, 64, 64);
     let content = Content::Pattern(Rule::All { causal: true }.encode(64, 64));
-    let scene = Scene { content, n: 64, m: 64, head: 0, mean: false, rows: &pixels, columns: &pixels };
+    let scene = Scene { content, n: 64, m: 64, head: 0, mean: false, listed: &[], rows: &pixels, columns: &pixels };
     show(&mut plate, &scene);
     let before = gpu.ledger().allocations();
     block_on(plate.set(&scene)).unwrap();

@@ -4,7 +4,7 @@ mod common;
 
 use attention_lab::gpu::{Category, Replay};
 use attention_lab::graph::{Graph, LowerContext, TensorType, plan};
-use attention_lab::pattern::Rule;
+use attention_lab::pattern::{Part, Rule};
 
 /// Sizes and rules that reach every branch: dilation, global tokens, memory in front, fewer keys than queries.
 fn cases() -> Vec<(Rule, usize, usize)> {
@@ -23,6 +23,21 @@ fn cases() -> Vec<(Rule, usize, usize)> {
         let n = 1 + below(100) as usize;
         let m = if below(2) == 0 { n } else { 1 + below(130) as usize };
         cases.push((rule, n, m));
+    }
+    for _ in 0..60 {
+        let mut upto = |end: u64| 1 + below(end) as u32;
+        let causal = upto(2) == 1;
+        let part = [Part::Merged, Part::Local, Part::Far, Part::ByHead { odd: false }, Part::ByHead { odd: true }]
+            [upto(5) as usize - 1];
+        let (n, m) = (upto(100) as usize, upto(130) as usize);
+        let (stride, columns) = (upto(20), upto(8));
+        let rules = [
+            Rule::Beyond { radius: upto(30), causal },
+            Rule::Strided { stride, reach: upto(20), part, causal },
+            Rule::Fixed { block: stride, columns, place: upto(3) - 1, places: 3, part, causal },
+            Rule::Log { local: upto(9), kernel: upto(5), base: upto(4), levels: upto(8), period: upto(40) - 1, causal },
+        ];
+        cases.extend(rules.into_iter().map(|rule| (rule, n, m)));
     }
     // Far beyond any sequence: nothing may overflow.
     cases.push((Rule::Window { radius: u32::MAX, dilation: u32::MAX, global: u32::MAX, causal: true }, 30, 30));

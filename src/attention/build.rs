@@ -77,7 +77,8 @@ impl Variant {
 
     /// Extra tensors that a graph reads.
     pub fn extras_read(&self, s: &Setup, request: Request) -> Vec<Extra> {
-        (self.extras)(s).into_iter().filter(|e| !e.optional || request.optional).collect()
+        let is_read = |e: &Extra| !e.is_structure() && (!e.optional || request.optional);
+        (self.extras)(s).into_iter().filter(is_read).collect()
     }
 
     /// Types of the tensors that [`Variant::build`]'s graph reads, by name.
@@ -107,7 +108,17 @@ mod tests {
     fn the_effective_matrix_computes_nothing_a_second_time() {
         for variant in ALL {
             let params = Params::default();
-            let s = Setup { batch: 1, heads: 2, length: 70, keys: 70, dim: 8, causal: false, params, seed: 1 };
+            let s = Setup {
+                batch: 1,
+                heads: 2,
+                length: 70,
+                keys: 70,
+                dim: 8,
+                causal: false,
+                params,
+                seed: 1,
+                structure: Default::default(),
+            };
             let (graph, _) = variant.build(&s, Request { effective: true, ..Request::default() });
             let entries = graph.entries();
             for (at, a) in entries.iter().enumerate() {

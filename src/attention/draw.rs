@@ -1,5 +1,7 @@
 //! Extra tensors: what a variant reads besides q, k and v, and how it is drawn when nobody gives it.
 
+use std::sync::Arc;
+
 /// How an extra tensor is drawn when the caller does not give it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Init {
@@ -11,7 +13,15 @@ pub enum Init {
     /// Rows of standard normal length whose directions are uniform on the sphere and, in each run of as many rows as a row
     /// has elements, orthogonal to each other.
     Orthogonal,
+    /// Not an input of the graph but what it is built from ([`super::Structure::given`]): whole numbers below this one, or -1
+    /// for none ([`NONE`]). Drawn by the variant where it is not given.
+    Structure {
+        below: u32,
+    },
 }
+
+/// What stands for -1 in a structure.
+pub const NONE: u32 = u32::MAX;
 
 /// A tensor that a variant reads besides q, k and v: whatever would be learned or drawn.
 #[derive(Clone, Debug)]
@@ -35,13 +45,31 @@ impl Extra {
         self.len() == 0
     }
 
+    pub fn is_structure(&self) -> bool {
+        matches!(self.init, Init::Structure { .. })
+    }
+
+    /// The values of a structure as they are kept, from those of a file.
+    ///
+    /// # Errors
+    /// What is not taken, in words.
+    pub fn structure_of(&self, values: &[f32]) -> Result<Arc<[u32]>, String> {
+        let Init::Structure { below } = self.init else { return Err(format!("{} is no structure", self.name)) };
+        let word = |&x: &f32| match x {
+            -1.0 => Ok(NONE),
+            x if x >= 0.0 && x.fract() == 0.0 && x < below as f32 => Ok(x as u32),
+            x => Err(format!("{} holds {x}; it takes whole numbers below {below}, or -1 for none", self.name)),
+        };
+        values.iter().map(word).collect()
+    }
+
     /// Values from the seed: a pure function of seed, name and element index, so that every back end and every run gets the
     /// same tensor.
     pub fn draw(&self, seed: u64) -> Vec<f32> {
         let stream = self.name.bytes().fold(mix(seed), |hash, byte| mix(hash ^ u64::from(byte)));
         let indices = 0..self.len() as u64;
         match self.init {
-            Init::Zeros => vec![0.0; self.len()],
+            Init::Zeros | Init::Structure { .. } => vec![0.0; self.len()],
             Init::Uniform(bound) => indices.map(|i| (2.0 * unit(stream, 2 * i) - 1.0) as f32 * bound).collect(),
             Init::Normal(deviation) => indices.map(|i| normal(stream, i) as f32 * deviation).collect(),
             Init::Orthogonal => self.draw_orthogonal(stream),
@@ -83,6 +111,25 @@ fn length(x: impl Iterator<Item = f64>) -> f64 {
 fn normal(stream: u64, index: u64) -> f64 {
     let radius = (-2.0 * (1.0 - unit(stream, 2 * index)).ln()).sqrt();
     radius * (std::f64::consts::TAU * unit(stream, 2 * index + 1)).cos()
+}
+
+/// A stream of whole numbers, a pure function of a seed and what else it is made from.
+pub(super) struct Stream {
+    state: u64,
+    counter: u64,
+}
+
+impl Stream {
+    pub fn new(seed: u64, name: &str, parts: &[usize]) -> Self {
+        let state = name.bytes().map(u64::from).chain(parts.iter().map(|&p| p as u64));
+        Self { state: state.fold(mix(seed), |hash, part| mix(hash ^ part)), counter: 0 }
+    }
+
+    /// The next number, uniform on `0..end`.
+    pub fn below(&mut self, end: usize) -> usize {
+        self.counter += 1;
+        (unit(self.state, self.counter) * end as f64) as usize
+    }
 }
 
 /// The `counter`-th number of a stream, uniform on 0..1.

@@ -7,13 +7,10 @@
 //! Time O(N² D), memory O(N). Differs from the paper: the backward pass walks the blocks twice, once for dk and dv and once
 //! for dq, because there are no float atomics to add into dq with.
 
-use super::{
-    Causal, Effective, EffectiveKind, Extra, Family, Init, Inputs, Paper, Reference, Setup, Variant, full_naive,
-};
-use crate::graph::ops::block_attention::BlockAttentionOptions;
+use super::restricted::{BLOCK, Pattern};
+use super::{Causal, Effective, Extra, Family, Init, Inputs, Paper, Reference, Setup, Variant, full_naive};
 use crate::graph::{Graph, Node};
 use crate::pattern::{BlockList, Rule};
-use std::rc::Rc;
 
 pub static VARIANT: Variant = Variant {
     id: "full",
@@ -60,9 +57,6 @@ pub(super) fn rule(s: &Setup) -> Rule {
     Rule::All { causal: s.causal }
 }
 
-/// Rows of a block of the list, both of queries and of keys.
-const BLOCK: usize = 64;
-
 pub(super) fn blocks(s: &Setup, rule: &Rule) -> BlockList {
     blocks_of(s.length, s.keys, rule)
 }
@@ -72,26 +66,12 @@ pub(super) fn blocks_of(length: usize, keys: usize, rule: &Rule) -> BlockList {
     BlockList::new(rule, length, keys, BLOCK, BLOCK)
 }
 
-/// Fused attention over the pairs of `rule`: o `[B, H, N, D]` and the log-sum-exp `[B, H, N]`.
-fn attention(g: &mut Graph, x: &Inputs<Node>, s: &Setup, rule: Rule) -> (Node, Node) {
-    let options = BlockAttentionOptions {
-        padding: x.key_padding,
-        bias: x.extras.get("bias").copied(),
-        ..BlockAttentionOptions::new(Rc::new(blocks(s, &rule)), rule)
-    };
-    g.block_attention(x.q, x.k, x.v, &options)
-}
-
-/// The graph of every variant that is full attention restricted to a rule.
+/// The graph of full attention restricted to a rule, over blocks of 64 × 64 pairs.
 pub(super) fn softmax_graph(g: &mut Graph, x: &Inputs<Node>, s: &Setup, rule: Rule) -> Node {
-    let (out, _) = g.stage("attend", |g| attention(g, x, s, rule));
-    x.without_padded_queries(g, out, s)
+    Pattern::tiled(s, rule).graph(g, x, s)
 }
 
-/// Their effective matrix: `exp(q·k / √D - lse)` inside the rule.
+/// Its effective matrix.
 pub(super) fn softmax_effective(g: &mut Graph, x: &Inputs<Node>, s: &Setup, rule: Rule) -> Effective {
-    let (_, lse) = attention(g, x, s, rule.clone());
-    let left = g.scale(x.q, s.scale().into());
-    let bias = x.extras.get("bias").copied();
-    Effective { left, right: x.k, row: Some(lse), bias, kind: EffectiveKind::Softmax, rule }
+    Pattern::tiled(s, rule).effective(g, x, s)
 }

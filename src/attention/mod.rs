@@ -4,13 +4,14 @@ mod build;
 mod draw;
 mod effective;
 mod params;
+mod restricted;
 mod setup;
 
 pub use build::Request;
-pub use draw::{Extra, Init};
+pub use draw::{Extra, Init, NONE};
 pub use effective::{Effective, EffectiveFactors, EffectiveKind};
 pub use params::{Param, ParamError, ParamKind, Params, Value};
-pub use setup::{DEFAULT_TENSOR_BYTES, Refusal, Setup};
+pub use setup::{DEFAULT_TENSOR_BYTES, Refusal, Setup, Structure};
 
 use crate::graph::{Dtype, Graph, Node};
 use crate::pattern::{BlockList, Rule};
@@ -144,7 +145,11 @@ macro_rules! variants {
     };
 }
 
-variants! { $ full_naive full sliding_window linformer synthesizer nystromformer linear performer }
+variants! { $
+    full_naive full sliding_window
+    sparse_strided sparse_fixed cascade logsparse blockbert longformer bigbird
+    linformer synthesizer nystromformer linear performer
+}
 
 /// The variant with this id.
 pub fn find(id: &str) -> Option<&'static Variant> {

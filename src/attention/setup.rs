@@ -1,6 +1,8 @@
 //! One call's shapes and settings, and the checks that hold for every variant.
 
 use super::{Causal, Param, Params, Value, Variant};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// What WebGPU guarantees for one storage binding.
 pub const DEFAULT_TENSOR_BYTES: u64 = 128 << 20;
@@ -17,6 +19,16 @@ pub struct Setup {
     pub params: Params,
     /// Draws extra tensors that are not given.
     pub seed: u64,
+    pub structure: Structure,
+}
+
+/// What shapes a pattern besides the parameters.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Structure {
+    /// Which head of the model the first head at hand is: heads may have patterns of their own.
+    pub first_head: usize,
+    /// Extra tensors of kind [`super::Init::Structure`] that were given, by name.
+    pub given: BTreeMap<String, Arc<[u32]>>,
 }
 
 /// Why a variant cannot serve a request, in words for the visitor, with the nearest that it can.

@@ -4,7 +4,7 @@ use super::failure::{find_variant, in_words};
 use super::output::{print, print_json, table};
 use super::{Failure, backend, tensors};
 use attention_lab::attention::{EffectiveFactors, Params, Request, Setup, Variant};
-use attention_lab::graph::{Data, Dtype};
+use attention_lab::graph::{Data, Dtype, TensorType};
 use safetensors::SafeTensors;
 use serde_json::json;
 use std::collections::{BTreeMap, HashMap};
@@ -48,7 +48,8 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     tensors::check_output(&arguments.output)?;
     let bytes = tensors::read_bytes(&arguments.input)?;
     let file = tensors::parse(&bytes, &arguments.input)?;
-    let setup = read_setup(&file, params, seed, arguments.causal)?;
+    let mut setup = read_setup(&file, params, seed, arguments.causal)?;
+    read_structure(variant, &file, &mut setup)?;
     // What no device could do is the request's fault; what this one can't is said below, when it is known.
     if let Some(refusal) = variant.refusal(&setup, u64::MAX) {
         return Err(Failure::Request(in_words(&refusal)));
@@ -131,7 +132,21 @@ fn read_setup(file: &SafeTensors, params: Params, seed: u64, causal: bool) -> Re
     if v != k {
         return Err(Failure::Request(format!("tensor `v` is F32 {v:?}; it takes F32 {k:?}, k's shape")));
     }
-    Ok(Setup { batch, heads, length, keys: k[2], dim, causal, params, seed })
+    Ok(Setup { batch, heads, length, keys: k[2], dim, causal, params, seed, structure: Default::default() })
+}
+
+/// Extra tensors that the graph is built from, where the file has them. What they mean is for the variant to check.
+fn read_structure(variant: &Variant, file: &SafeTensors, setup: &mut Setup) -> Result<(), Failure> {
+    // Shapes follow from sizes that a variant may refuse; then there is nothing to read.
+    if variant.refusal(setup, u64::MAX).is_some() {
+        return Ok(());
+    }
+    for extra in (variant.extras)(setup).iter().filter(|e| e.is_structure() && file.names().contains(&e.name)) {
+        let data = tensors::read(file, extra.name, &TensorType::f32(&extra.shape))?;
+        let values = extra.structure_of(data.real()).map_err(|what| Failure::Request(format!("tensor {what}")))?;
+        setup.structure.given.insert(extra.name.to_owned(), values);
+    }
+    Ok(())
 }
 
 /// Every input of the graph: from the file, or drawn.
@@ -158,16 +173,13 @@ fn read_inputs(
 /// Says which tensors of the file nobody reads: a misspelt name would otherwise be drawn in silence.
 fn note_unknown(file: &SafeTensors, variant: &Variant, setup: &Setup) {
     let all = Request { grad: true, effective: true, key_padding: true, optional: true };
-    let known = variant.input_types(setup, all);
+    let mut known: Vec<String> = variant.input_types(setup, all).into_keys().collect();
+    known.extend((variant.extras)(setup).iter().filter(|e| e.is_structure()).map(|e| e.name.to_owned()));
     for name in file.names() {
-        if !known.contains_key(name) {
-            eprintln!("note: tensor `{name}` is not read; {} reads {}", variant.id, names_of(&known));
+        if !known.iter().any(|k| k == name) {
+            eprintln!("note: tensor `{name}` is not read; {} reads {}", variant.id, known.join(", "));
         }
     }
-}
-
-fn names_of<T>(map: &BTreeMap<String, T>) -> String {
-    map.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
 }
 
 fn report(

@@ -75,7 +75,9 @@ impl Plate {
         if rows.is_empty() || columns.is_empty() {
             return Ok(());
         }
-        let ranges: Vec<u32> = rows.iter().chain(&columns).flat_map(|r| [r.start as u32, r.end as u32]).collect();
+        let mut ranges: Vec<u32> = rows.iter().chain(&columns).flat_map(|r| [r.start as u32, r.end as u32]).collect();
+        ranges.extend(scene.listed);
+        ranges.resize(ranges.len().next_multiple_of(2), 0);
         let places: Vec<u32> = column_of.iter().chain(&row_of).copied().collect();
         let storage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
         put(&gpu, &mut self.ranges, "plate.ranges", bytemuck::cast_slice(&ranges), storage).await?;

@@ -83,8 +83,17 @@ pub fn fixed_tensors() -> [(&'static str, &'static str, &'static str, &'static s
 pub fn extras(v: &Variant) -> Vec<(Extra, String)> {
     let mut found: Vec<(Extra, String)> = Vec::new();
     for params in choices(v) {
-        let setup =
-            Setup { batch: BATCH, heads: HEADS, length: LENGTH, keys: KEYS, dim: 64, causal: false, params, seed: 0 };
+        let setup = Setup {
+            batch: BATCH,
+            heads: HEADS,
+            length: LENGTH,
+            keys: KEYS,
+            dim: 64,
+            causal: false,
+            params,
+            seed: 0,
+            structure: Default::default(),
+        };
         for extra in (v.extras)(&setup) {
             let shape =
                 format!("[{}]", extra.shape.iter().map(|&n| letter(v, &setup, n)).collect::<Vec<_>>().join(", "));
@@ -138,5 +147,6 @@ pub fn drawn(init: Init) -> String {
         Init::Uniform(_) => "uniform".into(),
         Init::Normal(_) => "normal".into(),
         Init::Orthogonal => "rows orthogonal in groups, of normal length".into(),
+        Init::Structure { .. } => "from the seed".into(),
     }
 }

@@ -286,6 +286,7 @@ pub fn setup_of(e: &Experiment, variant: &Variant, n: usize) -> Setup {
         causal: e.causal,
         params: e.params_of(variant.id),
         seed: e.seed,
+        structure: Default::default(),
     }
 }
 

@@ -46,8 +46,9 @@ impl Matrix {
         if self.kind.has_row_values() { self.row[h * self.n + i] } else { 0.0 }
     }
 
-    pub fn may(&self, i: usize, j: usize) -> bool {
-        self.rule.may(i, j, self.n, self.m)
+    /// Whether query `i` of head `h` may attend to key `j`.
+    pub fn may(&self, h: usize, i: usize, j: usize) -> bool {
+        self.rule.may_in(h, i, j, self.n, self.m)
     }
 
     /// Row `i` of head `h`.
@@ -58,7 +59,7 @@ impl Matrix {
         let weights = products
             .iter()
             .enumerate()
-            .map(|(j, &p)| if self.may(i, j) { self.weight(p, value) } else { 0.0 })
+            .map(|(j, &p)| if self.may(h, i, j) { self.weight(p, value) } else { 0.0 })
             .collect();
         Row { products, weights }
     }

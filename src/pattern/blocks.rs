@@ -1,7 +1,6 @@
 //! Block lists: what is left of a rule once queries and keys are cut into blocks.
 
-use super::Rule;
-use std::ops::Range;
+use super::build::push_block;
 
 /// A maximal run of neighbouring key blocks that one query block visits, all full or all partial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,59 +30,42 @@ pub struct BlockList {
     pub runs: Vec<Run>,
 }
 
-/// What a rule allows of one block of pairs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Cover {
-    Absent,
-    Partial,
-    Full,
-}
-
 impl BlockList {
-    /// The list of a known rule, shared by all heads: a block is absent where no pair of it is allowed, full where all are.
-    ///
-    /// Takes time linear in the blocks visited (in the query blocks for [`Rule::All`]), never in N·M.
-    pub fn new(rule: &Rule, n: usize, m: usize, block_q: usize, block_k: usize) -> Self {
-        assert!(block_q > 0 && block_k > 0, "blocks must have rows");
-        let mut builder = Builder { offsets: vec![0], runs: Vec::new() };
-        for first_row in (0..n).step_by(block_q) {
-            let position = |i: usize| i as i64 + m as i64 - n as i64;
-            let rows = position(first_row)..position((first_row + block_q).min(n));
-            match rule {
-                Rule::All { causal } => builder.dense(&rows, m, block_k, *causal),
-                Rule::Window { radius, dilation, global, causal } => {
-                    let window = Window {
-                        step: i64::from((*dilation).max(1)),
-                        reach: i64::from(*radius) * i64::from((*dilation).max(1)),
-                        global: i64::from(*global),
-                        causal: *causal,
-                    };
-                    builder.window(&window, &rows, m, block_k);
-                }
-            }
-            builder.offsets.push(builder.runs.len() as u32);
-        }
-        Self { block_q, block_k, n, m, heads: 1, offsets: builder.offsets, runs: builder.runs }
-    }
-
     /// The list of single pairs: `keys` holds the ascending keys of each query, for one head or for several in turn.
     ///
     /// # Panics
     /// When there isn't one list for each query of each head, or a key is out of order or of range.
     pub fn of_keys(keys: &[Vec<u32>], n: usize, m: usize) -> Self {
         assert!(n > 0 && keys.len().is_multiple_of(n), "one list of keys for each query of each head");
-        let mut builder = Builder { offsets: vec![0], runs: Vec::new() };
+        let (mut offsets, mut all) = (vec![0], Vec::new());
         for keys in keys {
             let mut runs = Vec::new();
             for (at, &key) in keys.iter().enumerate() {
                 assert!((key as usize) < m && (at == 0 || keys[at - 1] < key), "keys ascend and are fewer than {m}");
                 push_block(&mut runs, key, true);
             }
-            builder.runs.extend(runs);
-            builder.offsets.push(builder.runs.len() as u32);
+            all.extend(runs);
+            offsets.push(all.len() as u32);
         }
-        let heads = keys.len() / n;
-        Self { block_q: 1, block_k: 1, n, m, heads, offsets: builder.offsets, runs: builder.runs }
+        Self { block_q: 1, block_k: 1, n, m, heads: keys.len() / n, offsets, runs: all }
+    }
+
+    /// The list of full blocks: `blocks` holds the key blocks of each query block, in any order, for one head or for several
+    /// in turn. Those that do not exist, and repetitions, are passed over.
+    pub fn of_blocks(blocks: &[Vec<u32>], n: usize, m: usize, block_q: usize, block_k: usize) -> Self {
+        let (query_blocks, key_blocks) = (n.div_ceil(block_q), m.div_ceil(block_k));
+        assert!(blocks.len().is_multiple_of(query_blocks), "one list of blocks for each query block of each head");
+        let (mut offsets, mut all) = (vec![0], Vec::new());
+        for blocks in blocks {
+            let mut blocks: Vec<u32> = blocks.iter().copied().filter(|&b| (b as usize) < key_blocks).collect();
+            blocks.sort_unstable();
+            blocks.dedup();
+            let mut runs = Vec::new();
+            blocks.into_iter().for_each(|block| push_block(&mut runs, block, true));
+            all.extend(runs);
+            offsets.push(all.len() as u32);
+        }
+        Self { block_q, block_k, n, m, heads: blocks.len() / query_blocks, offsets, runs: all }
     }
 
     pub fn query_blocks(&self) -> usize {
@@ -96,8 +78,39 @@ impl BlockList {
 
     /// The runs of one query block of one head.
     pub fn runs_of(&self, head: usize, query_block: usize) -> &[Run] {
-        let row = if self.heads == 1 { 0 } else { head } * self.query_blocks() + query_block;
+        let row = head % self.heads * self.query_blocks() + query_block;
         &self.runs[self.offsets[row] as usize..self.offsets[row + 1] as usize]
+    }
+
+    /// The list of one head alone.
+    pub fn of_head(&self, head: usize) -> Self {
+        let (mut offsets, mut runs) = (vec![0], Vec::new());
+        for block in 0..self.query_blocks() {
+            runs.extend_from_slice(self.runs_of(head, block));
+            offsets.push(runs.len() as u32);
+        }
+        Self { heads: 1, offsets, runs, ..*self }
+    }
+
+    /// A list for each head: this one's first where `heads` says so, an empty one elsewhere.
+    pub fn only_in(&self, heads: &[bool]) -> Self {
+        let (mut offsets, mut runs) = (vec![0], Vec::new());
+        for &takes_part in heads {
+            for block in 0..self.query_blocks() {
+                if takes_part {
+                    runs.extend_from_slice(self.runs_of(0, block));
+                }
+                offsets.push(runs.len() as u32);
+            }
+        }
+        Self { heads: heads.len(), offsets, runs, ..*self }
+    }
+
+    /// Whether a head visits the block of query `i` and key `j`.
+    pub fn lists(&self, head: usize, i: usize, j: usize) -> bool {
+        let (runs, block) = (self.runs_of(head, i / self.block_q), (j / self.block_k) as u32);
+        let at = runs.partition_point(|r| r.first + r.count <= block);
+        runs.get(at).is_some_and(|r| r.first <= block)
     }
 
     /// Blocks visited by one head, or by all listed heads together where each has a list of its own.
@@ -157,120 +170,5 @@ impl BlockList {
             words = vec![0, 0];
         }
         (self.offsets.clone(), words)
-    }
-}
-
-/// Appends a block, growing the last run where it touches it and has the same cover.
-fn push_block(runs: &mut Vec<Run>, block: u32, full: bool) {
-    match runs.last_mut() {
-        Some(last) if last.full == full && last.first + last.count == block => last.count += 1,
-        _ => runs.push(Run { first: block, count: 1, full }),
-    }
-}
-
-struct Builder {
-    offsets: Vec<u32>,
-    runs: Vec<Run>,
-}
-
-impl Builder {
-    /// Every key, or every key up to the diagonal.
-    fn dense(&mut self, rows: &Range<i64>, m: usize, block_k: usize, causal: bool) {
-        let blocks_below = |keys: i64| (keys.clamp(0, m as i64) as usize).div_ceil(block_k);
-        let visited = if causal { blocks_below(rows.end) } else { blocks_below(m as i64) };
-        // The first row sees keys 0..=rows.start; a block is full when all its keys are among them.
-        let seen_by_all = if causal { (rows.start + 1).clamp(0, m as i64) as usize } else { m };
-        let full = if seen_by_all == m { visited } else { seen_by_all / block_k };
-        if full > 0 {
-            self.runs.push(Run { first: 0, count: full as u32, full: true });
-        }
-        if visited > full {
-            self.runs.push(Run { first: full as u32, count: (visited - full) as u32, full: false });
-        }
-    }
-
-    fn window(&mut self, window: &Window, rows: &Range<i64>, m: usize, block_k: usize) {
-        let start = self.runs.len();
-        let mut runs = self.runs.split_off(start);
-        let key_blocks = m.div_ceil(block_k) as i64;
-        let mut block = 0;
-        while block < key_blocks {
-            let first = block * block_k as i64;
-            let keys = first..(first + block_k as i64).min(m as i64);
-            match window.cover(rows, &keys) {
-                // Skip to the next block that a pair can lie in.
-                Cover::Absent => match window.next_key(rows, keys.end) {
-                    Some(key) if key < m as i64 => block = key / block_k as i64,
-                    _ => break,
-                },
-                cover => {
-                    push_block(&mut runs, block as u32, cover == Cover::Full);
-                    block += 1;
-                }
-            }
-        }
-        self.runs.append(&mut runs);
-    }
-}
-
-/// [`Rule::Window`] in signed numbers. Rows are key positions of queries.
-struct Window {
-    /// Tokens per step.
-    step: i64,
-    /// Farthest allowed distance.
-    reach: i64,
-    global: i64,
-    causal: bool,
-}
-
-impl Window {
-    /// Allowed differences "query position minus key" outside global tokens: multiples of `step` in this range.
-    fn allowed(&self) -> (i64, i64) {
-        (if self.causal { 0 } else { -self.reach }, self.reach)
-    }
-
-    /// Classifies the block `rows` × `keys`, neither empty.
-    fn cover(&self, rows: &Range<i64>, keys: &Range<i64>) -> Cover {
-        if self.is_full(rows, keys) {
-            return Cover::Full;
-        }
-        let (low, high) = self.allowed();
-        let highest = high.min(rows.end - 1 - keys.start);
-        let lowest = low.max(rows.start - (keys.end - 1));
-        let in_band = highest.div_euclid(self.step) * self.step >= lowest;
-        let row_sees_key = |last_row: i64, first_key: i64| !self.causal || first_key <= last_row;
-        let global_key = keys.start < self.global && row_sees_key(rows.end - 1, keys.start);
-        let last_global_row = (rows.end - 1).min(self.global - 1);
-        let global_row = last_global_row >= rows.start.max(0) && row_sees_key(last_global_row, keys.start);
-        if in_band || global_key || global_row { Cover::Partial } else { Cover::Absent }
-    }
-
-    fn is_full(&self, rows: &Range<i64>, keys: &Range<i64>) -> bool {
-        if self.causal && keys.end - 1 > rows.start {
-            return false;
-        }
-        let plain_keys = keys.start.max(self.global)..keys.end;
-        // Global rows are 0..global; those before and after must be covered by the band.
-        let before = rows.start..rows.end.min(0);
-        let after = rows.start.max(if self.global > 0 { self.global } else { 0 })..rows.end;
-        [before, after].iter().all(|rows| rows.is_empty() || plain_keys.is_empty() || self.in_band(rows, &plain_keys))
-    }
-
-    /// Whether the band alone allows every pair.
-    fn in_band(&self, rows: &Range<i64>, keys: &Range<i64>) -> bool {
-        let (low, high) = self.allowed();
-        let lowest = rows.start - (keys.end - 1);
-        let highest = rows.end - 1 - keys.start;
-        let on_step = self.step == 1 || (lowest == highest && lowest % self.step == 0);
-        on_step && lowest >= low && highest <= high
-    }
-
-    /// The first key at or after `from` that the band allows to some row. Used behind an absent block: global keys lie at the
-    /// front and global rows see everything up to the diagonal, so after an absent block only the band can follow.
-    fn next_key(&self, rows: &Range<i64>, from: i64) -> Option<i64> {
-        let (low, high) = self.allowed();
-        // The largest allowed difference that some row has with a key at or after `from`.
-        let difference = high.min(rows.end - 1 - from).div_euclid(self.step) * self.step;
-        (difference >= low).then(|| from.max(rows.start - difference))
     }
 }

@@ -6,5 +6,5 @@
 mod softmax;
 mod tape;
 
-pub use softmax::{At, is_real_key, is_real_query, softmax_attention};
+pub use softmax::{At, is_real_key, is_real_query, softmax_attention, softmax_attention_by_head};
 pub use tape::{Tape, gradients};

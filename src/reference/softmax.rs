@@ -33,6 +33,15 @@ pub fn is_real_query<R: Real>(x: &Inputs<Vec<R>>, s: &Setup, b: usize, i: usize)
 ///
 /// Vaswani et al., 2017, arXiv:1706.03762, eq. 1.
 pub fn softmax_attention<R: Real>(x: &Inputs<Vec<R>>, s: &Setup, allowed: impl Fn(usize, usize) -> bool) -> Vec<R> {
+    softmax_attention_by_head(x, s, |_, i, j| allowed(i, j))
+}
+
+/// [`softmax_attention`] where heads have patterns of their own: `allowed(h, i, j)`.
+pub fn softmax_attention_by_head<R: Real>(
+    x: &Inputs<Vec<R>>,
+    s: &Setup,
+    allowed: impl Fn(usize, usize, usize) -> bool,
+) -> Vec<R> {
     let queries = At { heads: s.heads, rows: s.length, cols: s.dim };
     let keys = At { heads: s.heads, rows: s.keys, cols: s.dim };
     let pairs = At { heads: s.heads, rows: s.length, cols: s.keys };
@@ -42,7 +51,8 @@ pub fn softmax_attention<R: Real>(x: &Inputs<Vec<R>>, s: &Setup, allowed: impl F
     for b in 0..s.batch {
         for h in 0..s.heads {
             for i in (0..s.length).filter(|&i| is_real_query(x, s, b, i)) {
-                let visible: Vec<usize> = (0..s.keys).filter(|&j| allowed(i, j) && is_real_key(x, s, b, j)).collect();
+                let visible: Vec<usize> =
+                    (0..s.keys).filter(|&j| allowed(h, i, j) && is_real_key(x, s, b, j)).collect();
                 let scores: Vec<R> = visible
                     .iter()
                     .map(|&j| {

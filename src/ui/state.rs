@@ -296,6 +296,7 @@ pub fn setup_of(experiment: &Experiment, id: &str) -> Setup {
         causal: experiment.causal,
         params: experiment.params.get(id).cloned().unwrap_or_default(),
         seed: experiment.seed,
+        structure: Default::default(),
     }
 }
 

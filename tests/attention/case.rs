@@ -26,6 +26,29 @@ pub fn configurations(id: &str) -> &'static [&'static str] {
             r#"{"window": 1}"#,
             r#"{"window": 8, "global_tokens": 2, "dilation": 2}"#,
         ],
+        "sparse_strided" => &[
+            r#"{"stride": 8}"#,
+            r#"{"stride": 5, "window": "closed"}"#,
+            r#"{"stride": 6, "part": "by_head"}"#,
+            r#"{"stride": 7, "part": "strided"}"#,
+        ],
+        "sparse_fixed" => &[
+            r#"{"block": 12, "columns": 4}"#,
+            r#"{"block": 7, "columns": 3, "sub_blocks": false}"#,
+            r#"{"block": 8, "columns": 2, "part": "by_head"}"#,
+        ],
+        "cascade" => &[
+            r#"{"layer": 2}"#,
+            r#"{"layer": 3, "form": "dilated"}"#,
+            r#"{"layer": 3, "form": "dilated_memory", "kernel": 4, "growth": 3}"#,
+        ],
+        "logsparse" => &[r#"{"local": 1}"#, r#"{"local": 5, "restart": 24}"#],
+        "blockbert" => &[r#"{"blocks": 3}"#, r#"{"blocks": 5, "order": "random"}"#],
+        "longformer" => &[r#"{"window": 16}"#, r#"{"window": 5, "dilation": 2, "global_tokens": 20}"#],
+        "bigbird" => &[
+            r#"{"block": 8, "random": 2}"#,
+            r#"{"block": 5, "window": 1, "random": 0, "globals": "etc", "global_blocks": 1}"#,
+        ],
         "linformer" => &[r#"{"k": 16}"#, r#"{"k": 9, "sharing": "key_value"}"#, r#"{"k": 5, "sharing": "none"}"#],
         "linear" => &["{}", r#"{"feature_map": "relu"}"#],
         "performer" => &[r#"{"features": 16}"#, r#"{"features": 24, "feature_map": "relu", "orthogonal": false}"#],
@@ -78,15 +101,6 @@ pub fn padded_parameters(id: &str, json: &'static str) -> &'static str {
     }
 }
 
-/// Whether a variant takes other numbers of keys than of queries.
-pub fn takes_other_keys(id: &str, causal: bool) -> bool {
-    match id {
-        "linear" | "performer" => !causal,
-        "nystromformer" => false,
-        _ => true,
-    }
-}
-
 pub fn variant(id: &str) -> &'static Variant {
     attention::find(id).expect("ids come from the registry")
 }
@@ -127,7 +141,17 @@ impl Case {
     pub fn new(id: &str, shape: Shape, causal: bool, json: &str, request: Request) -> Self {
         let variant = variant(id);
         let Shape { batch, heads, n, m, dim } = shape;
-        let setup = Setup { batch, heads, length: n, keys: m, dim, causal, params: params(variant, json), seed: 11 };
+        let setup = Setup {
+            batch,
+            heads,
+            length: n,
+            keys: m,
+            dim,
+            causal,
+            params: params(variant, json),
+            seed: 11,
+            structure: Default::default(),
+        };
         assert_eq!(variant.refusal(&setup, u64::MAX), None);
         let mut random = Random(0x5eed ^ (n as u64) << 20 ^ (m as u64) << 8 ^ u64::from(causal));
         println!("{id} {shape:?} causal {causal} {json} {request:?}, seed {:#x}", random.0);
@@ -143,6 +167,20 @@ impl Case {
             values.insert(name, data);
         }
         Self { variant, setup, request, values }
+    }
+
+    /// Whether a variant takes M keys for N queries.
+    pub fn takes(id: &str, shape: Shape, causal: bool) -> bool {
+        match id {
+            // Causal rows would be empty.
+            _ if causal && shape.m < shape.n => false,
+            // One state serves both sides.
+            "linear" | "performer" if causal => shape.m == shape.n,
+            // Landmarks or blocks of one sequence; global tokens at the front of both.
+            "nystromformer" | "bigbird" => shape.m == shape.n,
+            "longformer" => shape.m >= shape.n,
+            _ => true,
+        }
     }
 
     pub fn label(&self) -> String {

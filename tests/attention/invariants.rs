@@ -19,7 +19,7 @@ pub fn effective_matrix(id: &str) {
                 let mut probed = vec![0.0; shown.len()];
                 for first in (0..n).step_by(dim) {
                     let is_one = |i: usize| i / dim % n == first + i % dim;
-                    case.set("v", (0..rows * dim).map(|i| f64::from(u8::from(is_one(i)))).collect());
+                    set_values(&mut case, (0..rows * dim).map(|i| f64::from(u8::from(is_one(i)))).collect());
                     let out = &case.on_cpu::<f64>()["out"];
                     for row in 0..rows {
                         for d in 0..dim.min(n - first) {
@@ -29,7 +29,7 @@ pub fn effective_matrix(id: &str) {
                 }
                 assert_close(&format!("{} effective matrix", case.label()), &probed, &shown, tolerance(id).forward);
 
-                case.set("v", vec![1.0; rows * dim]);
+                set_values(&mut case, vec![1.0; rows * dim]);
                 let sums: Vec<f64> = case.naive().chunks(dim).map(|row| row[0]).collect();
                 let shown_sums: Vec<f64> = shown.chunks(n).map(|row| row.iter().sum()).collect();
                 assert_close(&format!("{} row sums", case.label()), &sums, &shown_sums, tolerance(id).forward);
@@ -41,6 +41,14 @@ pub fn effective_matrix(id: &str) {
     }
 }
 
+/// The values, of all kinds that a variant mixes.
+fn set_values(case: &mut Case, data: Vec<f64>) {
+    if case.values.contains_key("v_global") {
+        case.set("v_global", data.clone());
+    }
+    case.set("v", data);
+}
+
 /// 1 for a row with something to attend to, 0 for one without. ReLU features may be orthogonal, and ε weighs little but
 /// something.
 fn assert_sums_are_one_or_zero(case: &Case, sums: &[f64]) {
@@ -49,10 +57,17 @@ fn assert_sums_are_one_or_zero(case: &Case, sums: &[f64]) {
     for (row, &sum) in sums.iter().enumerate() {
         let fine = one(sum) || sum == 0.0 || (may_be_less && (0.0..1.0).contains(&sum));
         assert!(fine, "{} row {row} sums to {sum}", case.label());
-        if !case.request.key_padding && !may_be_less {
+        if !case.request.key_padding && !may_be_less && sees_something(case, row) {
             assert!(one(sum), "{} row {row} sums to {sum}", case.label());
         }
     }
+}
+
+/// Whether the pattern gives a row (counted over all heads) any key at all.
+fn sees_something(case: &Case, row: usize) -> bool {
+    let (s, i) = (&case.setup, row % case.setup.length);
+    let head = row / s.length % s.heads;
+    (case.variant.rule)(s).is_none_or(|rule| rule.keys(head, i, s.length, s.keys) > 0)
 }
 
 /// Changing keys and values of token j must leave bit for bit what has no weight on it; changing everything from token t on
@@ -68,7 +83,7 @@ pub fn reads_only_what_it_may(id: &str) {
                     let changed = disturb(&case, &["k", "v"], 40..41, &mut random);
                     let after = &run(&changed)["out"];
                     for i in 0..70 {
-                        let may = rule.may(i, 40, 70, 70);
+                        let may = (0..case.setup.heads).any(|h| rule.may_in(h, i, 40, 70, 70));
                         let label = case.label();
                         assert_eq!(rows_differ(&case, before, after, i), may, "{label} output {i}, token 40, {how}");
                     }
@@ -80,7 +95,9 @@ pub fn reads_only_what_it_may(id: &str) {
                     for i in 0..70 {
                         let label = case.label();
                         let differs = rows_differ(&case, before, after, i);
-                        assert_eq!(differs, i >= first, "{label} output {i}, future {first}, {how}");
+                        // A row that sees nothing is zero whatever changes.
+                        let sees = (0..case.setup.instances()).any(|head| sees_something(&case, head * 70 + i));
+                        assert_eq!(differs, i >= first && sees, "{label} output {i}, future {first}, {how}");
                     }
                 }
             });
@@ -116,6 +133,10 @@ pub fn padded_tokens_change_nothing(id: &str) {
     let (short, long) = (37, 70);
     for causal in causalities(variant(id)) {
         for json in configurations(id) {
+            // Blocks that are cut from, or counted from the end of, the whole length are others in a longer one.
+            if id == "blockbert" || (id == "bigbird" && !json.contains("etc")) {
+                continue;
+            }
             let case = Case::new(id, Shape::of(short), causal, json, Request::default());
             let padded = Request { key_padding: true, ..Request::default() };
             let mut longer = Case::new(id, Shape::of(long), causal, padded_parameters(id, json), padded);
@@ -170,6 +191,7 @@ pub fn batches_and_heads_are_independent(id: &str) {
             let alone = |head: usize| {
                 let mut alone =
                     Case::new(id, Shape { batch: 1, heads: 1, ..Shape::of(41) }, causal, json, Request::default());
+                alone.setup.structure.first_head = head % 2;
                 for name in ["q", "k", "v"] {
                     alone.set(name, case.real(name)[head * size..][..size].to_vec());
                 }

@@ -6,7 +6,7 @@ use crate::device::on_each;
 use attention_lab::attention::Request;
 use std::cell::RefCell;
 
-const TIGHT: f64 = 2e-6;
+pub(crate) const TIGHT: f64 = 2e-6;
 
 pub(crate) fn case(id: &str, n: usize, causal: bool, json: &str) -> Case {
     Case::new(id, Shape::of(n), causal, json, Request::default())

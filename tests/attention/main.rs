@@ -12,6 +12,7 @@ mod device;
 mod invariants;
 mod limits;
 mod memory;
+mod patterns;
 mod values;
 
 macro_rules! tests {

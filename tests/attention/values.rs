@@ -1,6 +1,6 @@
 //! Outputs and gradients against the naive definition in f64.
 
-use crate::case::{Case, Shape, causalities, configurations, takes_other_keys, tolerance, variant};
+use crate::case::{Case, Shape, causalities, configurations, tolerance, variant};
 use crate::close::{assert_close_to_scale, rms};
 use crate::device;
 use attention_lab::attention::Request;
@@ -60,7 +60,7 @@ pub fn ragged(id: &str) {
             for (shape, request) in
                 [(longer, Request { key_padding: false, ..padded }), (longer, optional), (shorter, padded)]
             {
-                if takes_other_keys(id, causal) && (!causal || shape.m >= shape.n) {
+                if Case::takes(id, shape, causal) {
                     check(&Case::new(id, shape, causal, json, request), gpu.as_ref());
                 }
             }

@@ -76,6 +76,9 @@ pub struct Scene<'a> {
     pub head: usize,
     /// The mean over a pixel's allowed cells, or the largest by size.
     pub mean: bool,
+    /// Where the pattern is only listed ([`crate::pattern::LISTED`]; the first of two compared ones), a bit for each of its
+    /// blocks.
+    pub listed: &'a [u32],
     /// The cells under each pixel row and pixel column; none is empty.
     pub rows: &'a [Range<usize>],
     pub columns: &'a [Range<usize>],

@@ -3,6 +3,7 @@
 use super::scene::{Content, Factors, Kind, Scene};
 use crate::gpu::split::{Part, split};
 use crate::gpu::{Gpu, Source, Step, replay};
+use crate::pattern::LISTED;
 use std::ops::Range;
 
 /// Bins on each axis of a workgroup.
@@ -92,13 +93,17 @@ impl Tiling {
         columns: &[Range<usize>],
         align: usize,
     ) -> Vec<u8> {
-        let (what, mask, a, b) = match scene.content {
+        let (what, mut mask, a, b) = match scene.content {
             Content::Pattern(mask) => (0, mask, None, None),
             Content::Visited { .. } => (0, [0; 8], None, None),
             Content::Scores(f) => (0, f.mask, Some(f), None),
             Content::Weights(f) => (1, f.mask, Some(f), None),
             Content::Difference(a, b) => (1, a.mask, Some(a), Some(b)),
         };
+        if mask[0] == LISTED {
+            // Its bits lie behind the ranges.
+            mask[4] = 2 * (rows.len() + columns.len()) as u32;
+        }
         let (block_q, block_k) = match scene.content {
             Content::Visited { block_q, block_k, .. } => (block_q, block_k),
             _ => (1, 1),

@@ -119,7 +119,8 @@ impl Engine {
         }
         let matrix = shown.matrix().await?;
         let head = self.shows[plate].as_ref().map_or(explored.experiment.head, |show| show.head);
-        let row = matrix.row(explored.index(head), query);
+        let head = explored.index(head);
+        let row = matrix.row(head, query);
         let has_scores = shown.kind.has_row_values();
         self.emit(Event::Cell {
             plate,
@@ -128,7 +129,7 @@ impl Engine {
             score: has_scores.then(|| f64::from(row.products[key])),
             weight: f64::from(row.weights[key]),
             rank: rank_of(&row.weights, key),
-            allowed: matrix.may(query, key),
+            allowed: matrix.may(head, query, key),
             row: row.weights,
         });
         Ok(())

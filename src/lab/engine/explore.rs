@@ -5,7 +5,7 @@ use super::inbox::Watch;
 use super::pause::yield_now;
 use super::prepared::{Planned, Prepared};
 use super::{Engine, setup_of};
-use crate::attention::{EffectiveKind, Request, Setup, Variant, find};
+use crate::attention::{EffectiveKind, Request, Setup, Structure, Variant, find};
 use crate::graph::plan::plan;
 use crate::lab::experiment::{Experiment, registry};
 use crate::lab::matrix::Matrix;
@@ -135,7 +135,10 @@ impl Engine {
     ) -> Result<Shown, Fault> {
         let whole = setup_of(e, variant, e.n);
         let setup = match only_head {
-            Some(_) => Setup { batch: 1, heads: 1, ..whole.clone() },
+            Some(head) => {
+                let structure = Structure { first_head: head, ..whole.structure.clone() };
+                Setup { batch: 1, heads: 1, structure, ..whole.clone() }
+            }
             None => whole.clone(),
         };
         let request = Request { effective: true, ..Request::default() };
@@ -250,11 +253,11 @@ fn numbers(device: &Device, variant: &Variant, s: &Setup, blocks: Option<&BlockL
     let rule = (variant.rule)(s).unwrap_or(Rule::All { causal: s.causal });
     let (n, m) = (s.length, s.keys);
     let mut numbers = Numbers {
-        density: rule.density(n, m),
+        density: rule.density(s.heads, n, m),
         blocks_visited: blocks.map(BlockList::visited),
         blocks_total: blocks.map(BlockList::total),
-        keys_per_query: rule.pairs(n, m) as f64 / n as f64,
-        reach: rule.reach(n, n / 2, LAYERS),
+        keys_per_query: rule.pairs(s.heads, n, m) as f64 / (s.heads * n) as f64,
+        reach: rule.reach(s.heads, n, n / 2, LAYERS),
         ..Numbers::default()
     };
     // The whole experiment without what only the picture needs, also where it would not fit as a whole.

@@ -41,11 +41,15 @@ impl Painter {
         let (width, height) = (show.width as usize, show.height as usize);
         let area = Area { viewport: show.viewport, width, height, n, m };
         let (rows, columns) = (area.rows(), area.columns());
-        let own = factors(shown)?;
-        let other = full.map(factors).transpose()?;
-        let kinds = shown.blocks.as_ref().map(|blocks| kinds_of(blocks, head));
+        let own = factors(shown, head)?;
+        let other = full.map(|full| factors(full, head)).transpose()?;
+        let listed = shown.rule.bits(head);
+        let single = shown.blocks.as_ref().is_some_and(|list| (list.block_q, list.block_k) == (1, 1));
+        let kinds = shown.blocks.as_ref().filter(|_| !single).map(|blocks| kinds_of(blocks, head));
         let content = match (show.view, &other) {
             (View::Mask, _) => Content::Pattern(own.mask),
+            // A list of single pairs visits those that are allowed, and no others.
+            (View::Blocks, _) if single => Content::Pattern(own.mask),
             (View::Blocks, _) => match (&shown.blocks, &kinds) {
                 (Some(list), Some(kinds)) => Content::Visited { kinds, block_q: list.block_q, block_k: list.block_k },
                 // Without a block list everything is visited.
@@ -56,7 +60,7 @@ impl Painter {
             _ => Content::Weights(&own),
         };
         let mean = show.pool == Pool::Mean;
-        self.plate.set(&Scene { content, n, m, head, mean, rows: &rows, columns: &columns }).await?;
+        self.plate.set(&Scene { content, n, m, head, mean, listed: &listed, rows: &rows, columns: &columns }).await?;
         Ok(())
     }
 
@@ -147,8 +151,8 @@ impl Engine {
     }
 }
 
-/// The factors of a matrix that has been computed.
-fn factors(shown: &Shown) -> Result<Factors, Fault> {
+/// The factors of a matrix that has been computed, with the rule of one head.
+fn factors(shown: &Shown, head: usize) -> Result<Factors, Fault> {
     let missing = |name: &str| Fault::refused(format!("{} gave no {name}", shown.variant.id));
     let tensor = |name: &str| shown.prepared.on_device(name).ok_or_else(|| missing(name));
     let (left, ty) = tensor("effective_left")?;
@@ -162,13 +166,12 @@ fn factors(shown: &Shown) -> Result<Factors, Fault> {
     };
     let row = if matches!(kind, Kind::Plain | Kind::Cells) { None } else { Some(tensor("effective_row")?.0) };
     let rank = ty.shape.last().copied().unwrap_or(0);
-    let mask = shown.rule.encode(shown.setup.length, shown.setup.keys);
+    let mask = shown.rule.of_head(head).encode(shown.setup.length, shown.setup.keys);
     Ok(Factors { left, right, row, rank, kind, mask })
 }
 
 /// Of each query block and key block of a head: 0 absent, 1 partial, 2 full.
 fn kinds_of(list: &BlockList, head: usize) -> Vec<u32> {
-    let head = if list.heads > 1 { head % list.heads } else { 0 };
     let mut kinds = vec![0; list.query_blocks() * list.key_blocks()];
     for block in 0..list.query_blocks() {
         for run in list.runs_of(head, block) {

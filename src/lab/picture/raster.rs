@@ -109,7 +109,7 @@ impl<'a> Raster<'a> {
         match self.scene.view {
             View::Blocks => self.block_line(rows),
             View::Mask => self.cell_line(rows, |cells| {
-                let may = cells.filter(|(i, j)| self.scene.matrix.may(*i, *j)).count();
+                let may = cells.filter(|(i, j)| self.scene.matrix.may(self.scene.head, *i, *j)).count();
                 may as f32
             }),
             _ => self.value_line(rows),
@@ -141,11 +141,10 @@ impl<'a> Raster<'a> {
     /// 1 for full blocks, 1/2 for partial ones, 0 for absent ones; full where the method has no block list.
     fn block_line(&self, rows: Range<usize>) -> Vec<f32> {
         let Some(blocks) = self.scene.blocks else { return vec![1.0; self.columns.len()] };
-        let head = if blocks.heads > 1 { self.scene.head % blocks.heads } else { 0 };
         let query_blocks = rows.start / blocks.block_q..(rows.end - 1) / blocks.block_q + 1;
         let mut kinds = vec![0.0f32; blocks.key_blocks()];
         for query_block in query_blocks {
-            for run in blocks.runs_of(head, query_block) {
+            for run in blocks.runs_of(self.scene.head, query_block) {
                 let value = if run.full { 1.0 } else { 0.5 };
                 for kind in &mut kinds[run.first as usize..(run.first + run.count) as usize] {
                     *kind = kind.max(value);
@@ -200,12 +199,12 @@ impl<'a> Raster<'a> {
             let mut largest = ABSENT;
             for j in range.clone() {
                 let product = products[j - columns.first];
-                let may = x.may(i, j);
+                let may = x.may(scene.head, i, j);
                 match (scene.view, full) {
                     (View::Difference, Some((full, full_products))) => {
                         let mine = if may { x.weight(product, value) } else { 0.0 };
                         let its = full_products[j - columns.first];
-                        let its = if full.may(i, j) { full.weight(its, full_value) } else { 0.0 };
+                        let its = if full.may(scene.head, i, j) { full.weight(its, full_value) } else { 0.0 };
                         pooled.add(pixel, mine - its);
                     }
                     _ if !may => {}

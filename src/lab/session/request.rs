@@ -74,6 +74,7 @@ impl RunRequest {
             causal: self.causal,
             params: self.params.clone(),
             seed: self.seed,
+            structure: Default::default(),
         };
         if let Some(refusal) = variant.refusal(&setup, tensor_bytes) {
             return Err(refusal.into());

@@ -4,9 +4,12 @@
 use super::BlockAttention;
 use crate::graph::{Float, Matrix};
 use std::any::TypeId;
+use std::ops::Range;
 
 /// Keys of a tile: enough for the matrix product to run well, few enough for the scores to stay in cache.
 const TILE: usize = 256;
+/// Most query rows of a tile.
+const ROWS: usize = 64;
 /// What a masked pair scores, and where maxima start; see the kernels' text.
 const LOWEST: f64 = -2e30;
 pub(super) const EMPTY: f64 = -1e30;
@@ -31,8 +34,8 @@ pub struct Call<'a, R> {
 /// One visited tile: head, rows of queries and of keys, and whether the rule must be asked.
 struct Tile {
     head: usize,
-    rows: std::ops::Range<usize>,
-    keys: std::ops::Range<usize>,
+    rows: Range<usize>,
+    keys: Range<usize>,
     partial: bool,
 }
 
@@ -47,12 +50,11 @@ impl<R: Float> Call<'_, R> {
         let mut lse = vec![R::from_f64(EMPTY); total * n];
         let mut scores = Vec::new();
         for head in 0..total {
-            for block in 0..self.op.list.query_blocks() {
-                let rows = self.rows(block);
+            for (block, rows) in self.row_tiles() {
                 let out = &mut o[(head * n + rows.start) * dim..][..rows.len() * dim];
                 let mut top = vec![R::from_f64(EMPTY); rows.len()];
                 let mut sum = vec![R::zero(); rows.len()];
-                self.tiles(head, block, |tile| {
+                self.tiles(head, block, &rows, |tile| {
                     self.scores(&tile, &mut scores);
                     for (r, s) in scores.chunks_exact_mut(tile.keys.len()).enumerate() {
                         let new = maximum(s).maximum(top[r]);
@@ -98,10 +100,9 @@ impl<R: Float> Call<'_, R> {
         let mut dv = vec![R::zero(); total * m * dim];
         let (mut p, mut ds) = (Vec::new(), Vec::new());
         for head in 0..total {
-            for block in 0..self.op.list.query_blocks() {
-                let rows = self.rows(block);
+            for (block, rows) in self.row_tiles() {
                 let count = rows.len();
-                self.tiles(head, block, |tile| {
+                self.tiles(head, block, &rows, |tile| {
                     let width = tile.keys.len();
                     let key_at = (head * m + tile.keys.start) * dim;
                     let g = self.tensor(dout, n, head, &rows);
@@ -126,24 +127,28 @@ impl<R: Float> Call<'_, R> {
         (dq, dk, dv)
     }
 
-    fn rows(&self, block: usize) -> std::ops::Range<usize> {
-        let first = block * self.op.list.block_q;
-        first..(first + self.op.list.block_q).min(self.n)
+    /// Query blocks, large ones in pieces, and their rows.
+    fn row_tiles(&self) -> impl Iterator<Item = (usize, Range<usize>)> {
+        let (size, n) = (self.op.list.block_q, self.n);
+        (0..self.op.list.query_blocks()).flat_map(move |block| {
+            let end = ((block + 1) * size).min(n);
+            (block * size..end).step_by(ROWS).map(move |first| (block, first..(first + ROWS).min(end)))
+        })
     }
 
-    fn tensor<'x>(&self, x: &'x [R], length: usize, head: usize, rows: &std::ops::Range<usize>) -> Matrix<'x, R> {
+    fn tensor<'x>(&self, x: &'x [R], length: usize, head: usize, rows: &Range<usize>) -> Matrix<'x, R> {
         let rows_at = (head * length + rows.start) * self.dim;
         Matrix::new(&x[rows_at..][..rows.len() * self.dim], rows.len(), self.dim)
     }
 
-    /// Visits the tiles of one query block.
-    fn tiles(&self, head: usize, block: usize, mut visit: impl FnMut(Tile)) {
+    /// Visits the tiles of some rows of one query block.
+    fn tiles(&self, head: usize, block: usize, rows: &Range<usize>, mut visit: impl FnMut(Tile)) {
         let list = &self.op.list;
         for run in list.runs_of(head % self.heads, block) {
             let stop = ((run.first + run.count) as usize * list.block_k).min(self.m);
             for start in (run.first as usize * list.block_k..stop).step_by(TILE) {
                 let keys = start..(start + TILE).min(stop);
-                visit(Tile { head, rows: self.rows(block), keys, partial: !run.full });
+                visit(Tile { head, rows: rows.clone(), keys, partial: !run.full });
             }
         }
     }
@@ -165,7 +170,7 @@ impl<R: Float> Call<'_, R> {
             }
             if tile.partial {
                 for (s, j) in s.iter_mut().zip(tile.keys.clone()) {
-                    if !self.op.rule.may(i, j, self.n, self.m) {
+                    if !self.op.rule.may_in(h, i, j, self.n, self.m) {
                         *s = lowest;
                     }
                 }

@@ -124,18 +124,21 @@ impl<'a> Call<'a> {
     fn groups(&self, spec: &Spec, list: &BlockList) -> [u32; 3] {
         let along = match spec.staging {
             Staging::Gather => list.n.div_ceil(spec.lanes),
-            _ => list.query_blocks() * spec.parts,
+            _ => list.query_blocks() * parts(spec, list),
         };
         [along as u32, self.total, 1]
     }
 
     /// The kernel for blocks of `block` owned rows of which an invocation keeps `tensors` in registers.
     fn spec(&self, context: &LowerContext, block: usize, tensors: usize) -> Spec {
-        let masking = if matches!(self.op.rule, Rule::All { .. }) { Masking::Diagonal } else { Masking::Rule };
+        let masking = match &self.op.rule {
+            Rule::All { .. } | Rule::Listed { .. } => Masking::Diagonal,
+            rule => Masking::Rule { function: rule.function(), by_head: rule.by_head() },
+        };
         let (dim, padding, bias) = (self.dim, self.op.padding, self.op.bias);
         if self.op.gathers() {
             let lanes = if context.software { 8 } else { 64 };
-            return Spec { dim, rows: 1, lanes, parts: 1, staging: Staging::Gather, masking, padding, bias };
+            return Spec { dim, rows: 1, lanes, staging: Staging::Gather, masking, padding, bias };
         }
         let quads = has_quads(context);
         let chosen = context.choices.get(&self.class).or_else(|| context.choices.get(CHOICE));
@@ -156,10 +159,7 @@ impl<'a> Call<'a> {
             _ if context.software => context.subgroup.unwrap_or(4).clamp(4, 8) as usize,
             _ => 64.min(context.max_invocations.max(1) as usize),
         };
-        // The rows of a workgroup must divide the block. An odd block makes small workgroups, which is slow but right.
-        let rows =
-            (1..=rows).rev().find(|r| block.is_multiple_of(r * if family == "quad" { 4 } else { 1 })).unwrap_or(1);
-        let lanes = (1..=lanes).rev().find(|l| block.is_multiple_of(rows * l)).unwrap_or(1);
+        let (rows, lanes) = workgroup(block, rows, lanes, if family == "quad" { 4 } else { 1 });
         let staging = match family {
             "quad" if lanes.is_multiple_of(4) => Staging::Quad,
             "tiled" => {
@@ -168,7 +168,7 @@ impl<'a> Call<'a> {
             }
             _ => Staging::Direct,
         };
-        Spec { dim, rows, lanes, parts: block / (rows * lanes), staging, masking, padding, bias }
+        Spec { dim, rows, lanes, staging, masking, padding, bias }
     }
 
     /// A dispatch over `list`; `products` is the number of floating-point operations for each pair and component.
@@ -185,7 +185,8 @@ impl<'a> Call<'a> {
         let mut words = self.op.rule.encode(n, m).to_vec();
         words.extend([n as u32, m as u32, self.heads, self.total]);
         words.extend([list.heads, list.query_blocks(), list.block_k, list.offsets.len()].map(|x| x as u32));
-        words.extend([(self.op.scale as f32).to_bits(), self.bias.0 as u32, self.bias.1 as u32, 0]);
+        words.extend([(self.op.scale as f32).to_bits(), self.bias.0 as u32, self.bias.1 as u32]);
+        words.extend([list.block_q as u32, parts(spec, list) as u32, 0, 0, 0]);
         let family = match spec.staging {
             Staging::Direct => "direct",
             Staging::Quad => "quad",
@@ -205,6 +206,25 @@ impl<'a> Call<'a> {
             flops: products * self.pairs * self.dim as u64,
         }
     }
+}
+
+/// Workgroups that share one owned block of a list.
+fn parts(spec: &Spec, list: &BlockList) -> usize {
+    list.block_q.div_ceil(spec.rows * spec.lanes)
+}
+
+/// Rows of an invocation and invocations of a workgroup, of at most so many each, for owned blocks of `block` rows. Sizes that
+/// divide the block leave no invocation without a row; where only small ones do, full ones over the block's end are faster.
+/// `quad`: invocations must come in multiples of it.
+fn workgroup(block: usize, rows: usize, lanes: usize, quad: usize) -> (usize, usize) {
+    let fitting_rows = (1..=rows).rev().find(|r| block.is_multiple_of(r * quad)).unwrap_or(1);
+    let fitting_lanes = (1..=lanes).rev().find(|l| block.is_multiple_of(fitting_rows * l)).unwrap_or(1);
+    let wanted = (rows * lanes).min(block);
+    if fitting_rows * fitting_lanes * 2 >= wanted && fitting_lanes.is_multiple_of(quad) {
+        return (fitting_rows, fitting_lanes);
+    }
+    let rows = rows.min(block.div_ceil(lanes));
+    (rows, lanes)
 }
 
 #[cfg(test)]

@@ -61,6 +61,8 @@ impl Graph {
             padding: options.padding.is_some(),
             bias: options.bias.is_some(),
         };
+        let is_known = !matches!(op.rule, Rule::Listed { .. }) || op.list.runs.iter().all(|r| r.full);
+        assert!(is_known, "a pattern that is only listed has no rule to ask in partial blocks");
         let list = op.list_constant(self, false);
         let inputs: Vec<Node> = [q, k, v, list].into_iter().chain(options.padding).chain(options.bias).collect();
         let out = self.apply(op, &inputs);
@@ -102,7 +104,7 @@ impl BlockAttention {
                 for run in &list.runs[bounds[0] as usize..bounds[1] as usize] {
                     let may = |&other: &u32| {
                         let (i, j) = if transposed { (other as usize, owner) } else { (owner, other as usize) };
-                        run.full || self.rule.may(i, j, self.list.n, self.list.m)
+                        run.full || self.rule.may_in(at / list.n, i, j, self.list.n, self.list.m)
                     };
                     rows.extend((run.first..run.first + run.count).filter(may));
                 }

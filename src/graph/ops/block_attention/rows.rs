@@ -66,7 +66,8 @@ impl<R: Float> Call<'_, R> {
         for run in op.list.runs_of(h, i) {
             let all = run.first as usize..(run.first + run.count) as usize;
             keys.extend(all.filter(|&j| {
-                (run.full || op.rule.may(i, j, self.n, self.m)) && self.padding.is_none_or(|p| p[b * self.m + j] != 0)
+                (run.full || op.rule.may_in(h, i, j, self.n, self.m))
+                    && self.padding.is_none_or(|p| p[b * self.m + j] != 0)
             }));
         }
         let (q, scale) = (&self.q[row * self.dim..(row + 1) * self.dim], R::from_f64(op.scale));

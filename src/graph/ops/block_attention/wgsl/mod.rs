@@ -39,8 +39,8 @@ pub enum Staging {
 pub enum Masking {
     /// All, or those up to the diagonal: one comparison.
     Diagonal,
-    /// What `may` of `shaders/lib/mask.wesl` says.
-    Rule,
+    /// What this function of `shaders/lib/mask.wesl` says, with a rule for each head where heads differ.
+    Rule { function: &'static str, by_head: bool },
 }
 
 /// Everything that the text of a kernel depends on.
@@ -52,8 +52,6 @@ pub struct Spec {
     pub rows: usize,
     /// Invocations of a workgroup.
     pub lanes: usize,
-    /// Workgroups for each owned block of the list.
-    pub parts: usize,
     pub staging: Staging,
     pub masking: Masking,
     /// There is a key padding mask.
@@ -114,7 +112,7 @@ pub fn forward(spec: &Spec) -> Kernel {
         });
     });
     for r in 0..rows {
-        line!(t, "    if row + {r}u < u.n {{");
+        line!(t, "    if row + {r}u < end_row {{");
         line!(t, "        let share = select(1.0 / sum{r}, 0.0, sum{r} == 0.0);");
         t.store_owned("o", r, "share");
         line!(t, "        lse[bh * u.n + row + {r}u] = select(top{r} + log(sum{r}), {EMPTY}, sum{r} == 0.0);\n    }}");
@@ -149,7 +147,7 @@ pub fn backward_dq(spec: &Spec) -> Kernel {
         });
     });
     for r in 0..rows {
-        line!(t, "    if row + {r}u < u.n {{");
+        line!(t, "    if row + {r}u < end_row {{");
         t.store_owned("dq", r, "u.scale");
         line!(t, "    }}");
     }
@@ -212,7 +210,7 @@ pub fn backward_dkv(spec: &Spec, part: Part) -> Kernel {
         });
     });
     for r in 0..rows {
-        line!(t, "    if row + {r}u < u.m {{");
+        line!(t, "    if row + {r}u < end_row {{");
         if keys {
             t.store_owned("dk", r, "u.scale");
         }

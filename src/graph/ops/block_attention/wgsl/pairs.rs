@@ -54,38 +54,45 @@ impl Text {
         }
     }
 
-    /// Takes disallowed pairs out of the scores. A rule is asked pair by pair in a loop that is not entered where a whole block
-    /// is allowed: software adapters skip loops but no branches, and take very long to compile many inlined copies of it.
+    /// Takes disallowed pairs out of the scores.
     pub(super) fn mask(&mut self) {
         let rows = self.spec.rows;
-        if self.spec.staging == Staging::Gather {
-            line!(self, "            let listed = vec4<u32>(j, j + 1u, j + 2u, j + 3u) < vec4<u32>(stop);");
-            line!(self, "            s0 = select(vec4<f32>({LOWEST}), s0, listed);");
-        } else if self.spec.masking == Masking::Diagonal {
-            line!(self, "            if !whole || j + 4u > stop {{");
-            for r in 0..rows {
-                line!(self, "                s{r} = masked(s{r}, i{r}, j, stop);");
+        match self.spec.masking {
+            _ if self.spec.staging == Staging::Gather => {
+                line!(self, "            let listed = vec4<u32>(j, j + 1u, j + 2u, j + 3u) < vec4<u32>(stop);");
+                line!(self, "            s0 = select(vec4<f32>({LOWEST}), s0, listed);");
             }
-            line!(self, "            }}");
-        } else {
-            let (i, j) = if self.queries { ("row + e / 4u", "other_row") } else { ("other_row", "row + e / 4u") };
-            line!(self, "            let asked = select({}u, 0u, whole && j + 4u <= stop);", 4 * rows);
-            line!(self, "            var allowed = select(0u, 0xffffffffu, asked == 0u);");
-            line!(
-                self,
-                "            for (var e = 0u; e < asked; e += 1u) {{\n                let other_row = j + e % 4u;"
-            );
-            line!(self, "                let ok = other_row < stop && may(u.rule, {i}, {j});");
-            line!(self, "                allowed |= select(0u, 1u << e, ok);\n            }}");
-            for r in 0..rows {
-                line!(
-                    self,
-                    "            let ok{r} = (vec4<u32>(allowed >> {}u) & vec4<u32>(1u, 2u, 4u, 8u)) != vec4<u32>();",
-                    4 * r
-                );
-                line!(self, "            s{r} = select(vec4<f32>({LOWEST}), s{r}, ok{r});");
+            Masking::Diagonal => {
+                line!(self, "            if !whole || j + 4u > stop {{");
+                for r in 0..rows {
+                    line!(self, "                s{r} = masked(s{r}, i{r}, j, stop);");
+                }
+                line!(self, "            }}");
             }
+            Masking::Rule { function, .. } => self.mask_by_rule(function),
         }
+        self.mask_padding();
+    }
+
+    /// Asks a rule pair by pair, in a loop that is not entered where a whole block is allowed: software adapters skip loops
+    /// but no branches, and take very long to compile many inlined copies of it.
+    fn mask_by_rule(&mut self, may: &str) {
+        let rows = self.spec.rows;
+        let (i, j) = if self.queries { ("row + e / 4u", "other_row") } else { ("other_row", "row + e / 4u") };
+        line!(self, "            let asked = select({}u, 0u, whole && j + 4u <= stop);", 4 * rows);
+        line!(self, "            var allowed = select(0u, 0xffffffffu, asked == 0u);");
+        line!(self, "            for (var e = 0u; e < asked; e += 1u) {{\n                let other_row = j + e % 4u;");
+        line!(self, "                let ok = other_row < stop && {may}(rule, {i}, {j});");
+        line!(self, "                allowed |= select(0u, 1u << e, ok);\n            }}");
+        for r in 0..rows {
+            let bits = format!("vec4<u32>(allowed >> {}u) & vec4<u32>(1u, 2u, 4u, 8u)", 4 * r);
+            line!(self, "            let ok{r} = ({bits}) != vec4<u32>();");
+            line!(self, "            s{r} = select(vec4<f32>({LOWEST}), s{r}, ok{r});");
+        }
+    }
+
+    /// Takes padded keys out of the scores.
+    fn mask_padding(&mut self) {
         if !self.spec.padding {
             return;
         }
@@ -109,7 +116,7 @@ impl Text {
 
     /// `masked(scores, owned row, first streamed row, end of the streamed rows)`, where one comparison decides.
     pub(super) fn mask_function(&mut self) {
-        if self.spec.masking == Masking::Rule || self.spec.staging == Staging::Gather {
+        if self.spec.masking != Masking::Diagonal || self.spec.staging == Staging::Gather {
             return;
         }
         line!(self, "fn masked(s: vec4<f32>, i: u32, j: u32, stop: u32) -> vec4<f32> {{");

@@ -1,6 +1,6 @@
 //! The frame of a kernel: declarations, the entry point, owned rows, the loops over streamed rows, and how those are reached.
 
-use super::{Kernel, MASK, Spec, Staging};
+use super::{Kernel, MASK, Masking, Spec, Staging};
 use std::fmt::Write;
 
 /// A kernel being written.
@@ -31,7 +31,12 @@ impl Text {
         for field in ["n", "m", "heads", "heads_total", "list_heads", "list_blocks", "block", "runs_at"] {
             line!(t, "    {field}: u32,");
         }
-        line!(t, "    scale: f32,\n    bias_batch: u32,\n    bias_head: u32,\n    reserved: u32,\n}}");
+        line!(t, "    scale: f32,\n    bias_batch: u32,\n    bias_head: u32,");
+        // Rows of an owned block, and how many workgroups share one.
+        line!(
+            t,
+            "    own_block: u32,\n    parts: u32,\n    reserved_a: u32,\n    reserved_b: u32,\n    reserved_c: u32,\n}}"
+        );
         t
     }
 
@@ -89,7 +94,7 @@ impl Text {
     /// the lengths of the owned and the streamed side.
     pub(super) fn begin(&mut self, entry: &'static str, own: &str) {
         self.entry = entry;
-        let Spec { rows, lanes, parts, staging, .. } = self.spec;
+        let Spec { rows, lanes, staging, masking, .. } = self.spec;
         self.queries = own == "n";
         self.mask_function();
         let quad = if staging == Staging::Quad { ", @builtin(subgroup_invocation_id) place: u32" } else { "" };
@@ -99,13 +104,26 @@ impl Text {
             "fn {entry}(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) lane: u32{quad}) {{"
         );
         line!(self, "    let group = id + u.origin.xyz;\n    let bh = group.y;");
-        line!(self, "    let first_row = group.x * {}u;\n    let row = first_row + lane * {rows}u;", rows * lanes);
+        let gathers = staging == Staging::Gather;
+        if gathers {
+            line!(self, "    let first_row = group.x * {lanes}u;\n    let end_row = u.{own};");
+        } else {
+            // The last workgroup of a block may stand over its end.
+            line!(self, "    let block = group.x / u.parts;");
+            line!(self, "    let first_row = block * u.own_block + group.x % u.parts * {}u;", rows * lanes);
+            line!(self, "    let end_row = min((block + 1u) * u.own_block, u.{own});");
+        }
+        line!(self, "    let row = first_row + lane * {rows}u;");
         line!(self, "    let own = bh * u.{own};");
         for r in 0..rows {
             line!(self, "    let i{r} = row + {r}u;");
         }
-        let place =
-            if staging == Staging::Gather { format!("min(i0, u.{own} - 1u)") } else { format!("group.x / {parts}u") };
+        match masking {
+            Masking::Rule { by_head: true, .. } => line!(self, "    let rule = of_head(u.rule, bh % u.heads);"),
+            Masking::Rule { .. } => line!(self, "    let rule = u.rule;"),
+            Masking::Diagonal => {}
+        }
+        let place = if gathers { format!("min(i0, u.{own} - 1u)") } else { "block".to_owned() };
         line!(self, "    let entry = (bh % u.heads) % u.list_heads * u.list_blocks + {place};");
     }
 
