@@ -2,6 +2,8 @@
 
 #[path = "common/check.rs"]
 mod check;
+#[path = "ops/chunk_linear.rs"]
+mod chunk_linear;
 mod common;
 #[path = "common/device.rs"]
 mod device;

@@ -12,7 +12,7 @@ use super::setup::product;
 use super::{
     Causal, Effective, EffectiveKind, Family, Inputs, Paper, Param, ParamKind, Reference, Refusal, Setup, Variant,
 };
-use crate::graph::{Data, Graph, Node, Real};
+use crate::graph::{Graph, Node, Real};
 use crate::pattern::Rule;
 use crate::reference::{At, is_real_key, is_real_query};
 
@@ -79,75 +79,17 @@ fn features(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> (Node, Node) {
 /// `Σ_j q_i·k_j` `[B, H, N, 1]`, over all keys or over those with j <= i. Also the machinery of other kernel methods.
 pub(super) fn mix(g: &mut Graph, q: Node, k: Node, v: Node, causal: bool) -> (Node, Node) {
     if causal {
-        return Chunks::new(g, q).mix(g, q, k, v);
+        return g.stage("mix", |g| g.causal_linear(q, k, v));
     }
     let (state, z) = g.stage("summarise", |g| (g.matmul_tn(k, v, 1.0), g.sum(k, &[2], true)));
     g.stage("mix", |g| (g.matmul(q, state), g.matmul_nt(q, z, 1.0)))
 }
 
-/// Elements of the largest tensor that [`mix`] makes with R features: the summaries of all chunks, or the one of everything.
+/// Elements of the largest tensor that [`mix`] makes with R features: the summary of everything. Those of chunks are together
+/// no larger than the features or the values.
 pub(super) fn largest_of_mix(s: &Setup, features: usize) -> u128 {
-    let states = if s.causal { s.length.div_ceil(CHUNK) } else { 1 };
-    let scores = if s.causal { product(&[s.batch, s.heads, s.length.saturating_add(CHUNK), CHUNK]) } else { 0 };
-    product(&[s.batch, s.heads, states, features, s.dim]).max(scores)
-}
-
-/// Tokens of a chunk of the causal form.
-const CHUNK: usize = 64;
-
-/// The causal form: quadratic inside each chunk, and for what lies in front of it a running sum of the chunks' summaries.
-struct Chunks {
-    batch: usize,
-    heads: usize,
-    length: usize,
-    /// Tokens of a chunk, and how many chunks; the last one is filled up with zeros.
-    size: usize,
-    count: usize,
-}
-
-impl Chunks {
-    /// For queries `[B, H, N, R]`.
-    fn new(g: &Graph, q: Node) -> Self {
-        let [batch, heads, length, _] = g.shape(q)[..] else { panic!("queries are [B, H, N, R]") };
-        let size = CHUNK.min(length);
-        Self { batch, heads, length, size, count: length.div_ceil(size) }
-    }
-
-    /// Like the bidirectional form, with sums over the keys up to each query.
-    fn mix(&self, g: &mut Graph, q: Node, k: Node, v: Node) -> (Node, Node) {
-        let [q, k, v] = [q, k, v].map(|x| self.cut(g, x));
-        let (state, z) = g.stage("summarise", |g| {
-            let (state, z) = (g.matmul_tn(k, v, 1.0), g.sum(k, &[2], true));
-            (g.cumsum(state, 1, false, true), g.cumsum(z, 1, false, true))
-        });
-        let weights = g.stage("score", |g| {
-            let below = (0..self.size * self.size).map(|i| if i % self.size <= i / self.size { 1.0 } else { 0.0 });
-            let below = g.constant(&[self.size, self.size], Data::Real(below.collect()));
-            let products = g.matmul_nt(q, k, 1.0);
-            g.mul(products, below)
-        });
-        g.stage("mix", |g| {
-            let (inside, before) = (g.matmul(weights, v), g.matmul(q, state));
-            let mixed = g.add(inside, before);
-            let (inside, before) = (g.sum(weights, &[3], true), g.matmul_nt(q, z, 1.0));
-            let sums = g.add(inside, before);
-            (self.join(g, mixed), self.join(g, sums))
-        })
-    }
-
-    /// `[B, H, N, R]` to `[B·H, chunks, tokens of a chunk, R]`, with any last axis.
-    fn cut(&self, g: &mut Graph, x: Node) -> Node {
-        let last = g.shape(x)[3];
-        let filled = g.pad(x, 2, 0, self.count * self.size - self.length, 0.0);
-        g.reshape(filled, &[self.batch * self.heads, self.count, self.size, last])
-    }
-
-    /// Back again.
-    fn join(&self, g: &mut Graph, x: Node) -> Node {
-        let last = g.shape(x)[3];
-        let filled = g.reshape(x, &[self.batch, self.heads, self.count * self.size, last]);
-        g.slice(filled, 2, 0..self.length)
-    }
+    let states = if s.causal { product(&[s.batch, s.heads, s.length, features.max(s.dim)]) } else { 0 };
+    product(&[s.batch, s.heads, features, s.dim]).max(states)
 }
 
 /// [`mix`] of this variant's features, the denominator with its ε.

@@ -31,3 +31,8 @@ pub fn shares_rows(context: &LowerContext, len: usize) -> bool {
         _ => !context.software && len >= 64,
     }
 }
+
+/// Whether subgroups are wide enough to hold four lanes that load what all of them read, one row each.
+pub fn can_broadcast(context: &LowerContext) -> bool {
+    context.subgroup.is_some_and(|width| width >= 4 && width <= context.max_invocations)
+}

@@ -4,6 +4,7 @@ pub mod argsort;
 pub mod binary;
 pub mod broadcast;
 pub mod cast;
+pub mod chunk_linear;
 pub mod concat;
 pub mod cross_entropy;
 pub mod cumsum;

@@ -2,6 +2,7 @@
 
 use super::Geometry;
 use crate::graph::LowerContext;
+use crate::graph::ops::kernel::can_broadcast;
 use std::fmt;
 use std::str::FromStr;
 
@@ -127,11 +128,6 @@ impl Tile {
         };
         [geometry.n.div_ceil(wide), geometry.m.div_ceil(self.rows), geometry.batch()]
     }
-}
-
-/// Whether subgroups are wide enough to hold the four lanes that load A.
-fn can_broadcast(context: &LowerContext) -> bool {
-    context.subgroup.is_some_and(|width| width >= 4 && width <= context.max_invocations)
 }
 
 fn wanted_splits(wanted: usize, groups: usize) -> usize {
