@@ -133,6 +133,7 @@ impl<'a> Call<'a> {
     fn spec(&self, context: &LowerContext, block: usize, tensors: usize) -> Spec {
         let masking = match &self.op.rule {
             Rule::All { .. } | Rule::Listed { .. } => Masking::Diagonal,
+            Rule::Window { dilation: 0 | 1, global: 0, .. } => Masking::Band,
             rule => Masking::Rule { function: rule.function(), by_head: rule.by_head() },
         };
         let (dim, padding, bias) = (self.dim, self.op.padding, self.op.bias);

@@ -39,6 +39,8 @@ pub enum Staging {
 pub enum Masking {
     /// All, or those up to the diagonal: one comparison.
     Diagonal,
+    /// Those at most `reach` tokens away, only backwards when causal: two comparisons.
+    Band,
     /// What this function of `shaders/lib/mask.wesl` says, with a rule for each head where heads differ.
     Rule { function: &'static str, by_head: bool },
 }

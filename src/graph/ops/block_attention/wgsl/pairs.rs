@@ -62,7 +62,7 @@ impl Text {
                 line!(self, "            let listed = vec4<u32>(j, j + 1u, j + 2u, j + 3u) < vec4<u32>(stop);");
                 line!(self, "            s0 = select(vec4<f32>({LOWEST}), s0, listed);");
             }
-            Masking::Diagonal => {
+            Masking::Diagonal | Masking::Band => {
                 line!(self, "            if !whole || j + 4u > stop {{");
                 for r in 0..rows {
                     line!(self, "                s{r} = masked(s{r}, i{r}, j, stop);");
@@ -114,22 +114,47 @@ impl Text {
         }
     }
 
-    /// `masked(scores, owned row, first streamed row, end of the streamed rows)`, where one comparison decides.
+    /// `masked(scores, owned row, first streamed row, end of the streamed rows)`, where comparisons with the ends of one range
+    /// decide.
     pub(super) fn mask_function(&mut self) {
-        if self.spec.masking != Masking::Diagonal || self.spec.staging == Staging::Gather {
+        if matches!(self.spec.masking, Masking::Rule { .. }) || self.spec.staging == Staging::Gather {
             return;
         }
+        self.reach_function();
         line!(self, "fn masked(s: vec4<f32>, i: u32, j: u32, stop: u32) -> vec4<f32> {{");
         line!(self, "    let others = vec4<u32>(j, j + 1u, j + 2u, j + 3u);");
-        if self.queries {
-            line!(self, "    let seen = u32(max(i32(i) + bitcast<i32>(u.rule.shift) + 1, 0));");
-            line!(self, "    let limit = select(stop, min(stop, seen), u.rule.causal != 0u);");
-            line!(self, "    let ok = others < vec4<u32>(limit);");
-        } else {
-            line!(self, "    let seeing = u32(max(i32(i) - bitcast<i32>(u.rule.shift), 0));");
-            line!(self, "    let least = select(0u, seeing, u.rule.causal != 0u);");
-            line!(self, "    let ok = (others < vec4<u32>(stop)) & (others >= vec4<u32>(least));");
+        let (low, high) = self.range_of("i", "i");
+        line!(self, "    let high = min(stop, {});", high.as_deref().unwrap_or("stop"));
+        let behind = if low.is_some() { " & (others >= vec4<u32>(low))" } else { "" };
+        if let Some(low) = low {
+            line!(self, "    let low = {low};");
         }
-        line!(self, "    return select(vec4<f32>({LOWEST}), s, ok);\n}}");
+        line!(self, "    return select(vec4<f32>({LOWEST}), s, (others < vec4<u32>(high)){behind});\n}}");
+    }
+
+    /// How far a band reaches, so that adding it to a position stays within 32 bits.
+    fn reach_function(&mut self) {
+        if self.spec.masking == Masking::Band {
+            line!(self, "fn reach() -> i32 {{\n    return i32(min(u.rule.reach, 0x3fffffffu));\n}}");
+        }
+    }
+
+    /// The streamed rows that the owned rows `first..=last` may meet: the first one and the end of them, as expressions; none
+    /// where there is no such bound. Of rules that are ranges, for whole ones more than is allowed.
+    pub(super) fn range_of(&self, first: &str, last: &str) -> (Option<String>, Option<String>) {
+        // How far a streamed row may lie before and after the row of its own position.
+        let (ahead, back) = match self.spec.masking {
+            Masking::Band => ("select(reach(), 0, u.rule.causal != 0u)", Some("reach()")),
+            _ => ("select(0x3fffffff, 0, u.rule.causal != 0u)", None),
+        };
+        let bound = |row: &str, sign: &str, by: &str, end: &str| {
+            let shift = if self.queries { "+" } else { "-" };
+            format!("u32(max(i32({row}) {shift} bitcast<i32>(u.rule.shift) {sign} {by}{end}, 0))")
+        };
+        if self.queries {
+            (back.map(|back| bound(first, "-", back, "")), Some(bound(last, "+", ahead, " + 1")))
+        } else {
+            (Some(bound(first, "-", ahead, "")), back.map(|back| bound(last, "+", back, " + 1")))
+        }
     }
 }

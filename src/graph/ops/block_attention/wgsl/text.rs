@@ -121,7 +121,7 @@ impl Text {
         match masking {
             Masking::Rule { by_head: true, .. } => line!(self, "    let rule = of_head(u.rule, bh % u.heads);"),
             Masking::Rule { .. } => line!(self, "    let rule = u.rule;"),
-            Masking::Diagonal => {}
+            Masking::Diagonal | Masking::Band => {}
         }
         let place = if gathers { format!("min(i0, u.{own} - 1u)") } else { "block".to_owned() };
         line!(self, "    let entry = (bh % u.heads) % u.list_heads * u.list_blocks + {place};");
@@ -178,15 +178,14 @@ impl Text {
         }
     }
 
-    /// The loop over the runs of this block: streamed rows `start..stop`. The part of a run that lies beyond the diagonal for
-    /// every row of the workgroup is cut off.
+    /// The loop over the runs of this block: streamed rows `start..stop`. What of a run lies beyond the diagonal or
+    /// outside the band for every row of the workgroup is cut off.
     pub(super) fn runs(&mut self, streamed: &str, body: impl FnOnce(&mut Self)) {
         line!(self, "    let other = bh * u.{streamed};");
         if self.spec.staging == Staging::Gather {
             line!(self, "    let start = list[entry];\n    let stop = list[entry + 1u];");
             return body(self);
         }
-        let last = format!("i32(first_row + {}u)", self.spec.rows * self.spec.lanes);
         line!(self, "    let last_run = list[entry + 1u];");
         line!(self, "    for (var run = list[entry]; run < last_run; run += 1u) {{");
         line!(
@@ -196,14 +195,14 @@ impl Text {
         line!(self, "        let whole = (packed & 1u) != 0u;");
         line!(self, "        var start = first * u.block;");
         line!(self, "        var stop = min((first + (packed >> 1u)) * u.block, u.{streamed});");
-        line!(self, "        if u.rule.causal != 0u {{");
-        if streamed == "m" {
-            line!(self, "            stop = min(stop, u32(max({last} + bitcast<i32>(u.rule.shift), 0)));");
-        } else {
-            line!(self, "            let seen = i32(first_row) - bitcast<i32>(u.rule.shift) - i32(start);");
-            line!(self, "            start += u32(max(seen, 0)) / 4u * 4u;");
+        let last = format!("(first_row + {}u)", self.spec.rows * self.spec.lanes - 1);
+        let (low, high) = self.range_of("first_row", &last);
+        if let Some(low) = low {
+            line!(self, "        start += (max(start, {low}) - start) / 4u * 4u;");
         }
-        line!(self, "        }}");
+        if let Some(high) = high {
+            line!(self, "        stop = min(stop, {high});");
+        }
         body(self);
         line!(self, "    }}");
     }
