@@ -7,6 +7,10 @@ mod chunk_linear;
 mod common;
 #[path = "common/device.rs"]
 mod device;
+#[path = "ops/recurrent.rs"]
+mod recurrent;
+#[path = "ops/strips.rs"]
+mod strips;
 
 use attention_lab::gpu::Category;
 use attention_lab::graph::{BinaryKind, Data, Distribution, Dtype, Graph, IGNORED, TensorType, UnaryKind};

@@ -16,12 +16,14 @@ pub mod layer_norm;
 pub mod masked_softmax;
 pub mod matmul;
 pub mod random;
+pub mod recurrent;
 pub mod reduce;
 pub mod reshape;
 pub mod select;
 pub mod slice;
 pub mod softmax;
 mod strided;
+pub mod strip_attention;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod transpose;
