@@ -21,6 +21,7 @@ impl Rule {
             Rule::Log { local, kernel, base, levels, period, .. } => {
                 [5, causal, shift, period, local.max(1), base.max(1), kernel, levels]
             }
+            Rule::Segments { length, memory } => [7, causal, shift, 0, memory, length.max(1), 0, 0],
             Rule::Listed { ref list } => {
                 [LISTED, causal, shift, 0, 0, list.block_q as u32, list.block_k as u32, list.key_blocks() as u32]
             }
@@ -35,6 +36,7 @@ impl Rule {
             Rule::Strided { .. } => "may_strided",
             Rule::Fixed { .. } => "may_fixed",
             Rule::Log { .. } => "may_log",
+            Rule::Segments { .. } => "may_segments",
             Rule::All { .. } | Rule::Listed { .. } => "may_all",
         }
     }

@@ -25,6 +25,8 @@ pub enum Rule {
     /// The nearest `local` keys, the query's own among them, and behind them the distances `t base^e` for `0 < t < kernel` and
     /// `e < levels`, counted from the last local key. With `period` > 0 all of it again from every `period`-th key.
     Log { local: u32, kernel: u32, base: u32, levels: u32, period: u32, causal: bool },
+    /// Causal: keys of the query's own segment of `length` tokens, and of the `memory` tokens in front of that.
+    Segments { length: u32, memory: u32 },
     /// The pairs of listed blocks, which are all full; for patterns that are drawn or given. N and M are the list's.
     Listed { list: Arc<BlockList> },
 }
@@ -70,6 +72,7 @@ impl Rule {
             | Rule::Strided { causal, .. }
             | Rule::Fixed { causal, .. }
             | Rule::Log { causal, .. } => causal,
+            Rule::Segments { .. } => true,
             Rule::Listed { .. } => false,
         }
     }
@@ -138,6 +141,10 @@ impl Rule {
                 let distance = if period > 0 { distance % u64::from(period) } else { distance };
                 let local = u64::from(local.max(1));
                 distance < local || is_level(distance - (local - 1), kernel, base, levels)
+            }
+            Rule::Segments { length, memory } => {
+                let length = i64::from(length.max(1));
+                j as i64 >= position.div_euclid(length) * length - i64::from(memory)
             }
             Rule::Listed { ref list } => list.lists(head, i, j),
         }

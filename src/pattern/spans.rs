@@ -68,6 +68,10 @@ impl Rule {
                 keys.interval(0, global - 1);
                 keys.push(position, global.max(position - reach), position + reach, step);
             }
+            Rule::Segments { length, memory } => {
+                let length = i64::from(length.max(1));
+                keys.interval(position.div_euclid(length) * length - i64::from(memory), end);
+            }
             Rule::Beyond { radius, .. } => {
                 let radius = i64::from(radius);
                 keys.interval(0, position - radius - 1);
