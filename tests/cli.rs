@@ -1,6 +1,6 @@
 //! The command line as a user meets it: the program is run, its files, streams and exit status are looked at.
 
-use attention_lab::attention::{self, Inputs, Params, Setup};
+use attention_lab::attention::{self, Causal, Inputs, Params, Setup};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -105,8 +105,10 @@ fn attend_writes_what_the_definition_says() {
     let tensors = usual();
     write(&input, &tensors);
     for variant in attention::ALL {
+        let causal = matches!(variant.causal, Causal::Always);
+        let effective = variant.no_matrix().is_none();
         for backend in backends() {
-            let done = lab(&[
+            let mut arguments = vec![
                 "attend",
                 variant.id,
                 "--input",
@@ -116,11 +118,13 @@ fn attend_writes_what_the_definition_says() {
                 "--params",
                 r#"{"seed": 5}"#,
                 "--grad",
-                "--effective",
                 "--backend",
                 backend,
                 "--json",
-            ]);
+            ];
+            arguments.extend(causal.then_some("--causal"));
+            arguments.extend(effective.then_some("--effective"));
+            let done = lab(&arguments);
             assert!(done.status.success(), "{} {backend}: {}", variant.id, String::from_utf8_lossy(&done.stderr));
             let report: serde_json::Value = serde_json::from_slice(&done.stdout).expect("JSON");
             assert_eq!((&report["variant"], &report["backend"]), (&variant.id.into(), &backend.into()));
@@ -132,7 +136,7 @@ fn attend_writes_what_the_definition_says() {
                 length: 33,
                 keys: 33,
                 dim: 6,
-                causal: false,
+                causal,
                 params: Params::default(),
                 seed: 5,
                 structure: Default::default(),
@@ -149,7 +153,10 @@ fn attend_writes_what_the_definition_says() {
             let error = ratio(&want, &results["out"].1);
             assert!(error <= 1e-5, "{} {backend}: {error:e}", variant.id);
 
-            assert_eq!(results["effective"].0, [2, 2, 33, 33]);
+            match effective {
+                true => assert_eq!(results["effective"].0, [2, 2, 33, 33]),
+                false => assert!(!results.contains_key("effective"), "{} has no matrix", variant.id),
+            }
             for name in ["dq", "dk", "dv"] {
                 assert_eq!(results[name].0, [2, 2, 33, 6], "{} {name}", variant.id);
                 assert!(results[name].1.iter().any(|&x| x != 0.0) && results[name].1.iter().all(|x| x.is_finite()));
@@ -270,6 +277,8 @@ fn wrong_requests_say_what_is_wrong() {
     check(attend("sliding_window", &["--params", r#"{"windw": 1}"#]), &["windw", "dilation"]);
     check(attend("full", &["--params", r#"{"seed": -1}"#]), &["seed", "whole number"]);
     check(attend("linformer", &["--causal"]), &["leak", "causal off"]);
+    check(attend("transformer_xl", &[]), &["always causal", "causal on"]);
+    check(attend("lstm", &["--causal", "--effective"]), &["--effective", "no attention matrix"]);
     check(attend("full", &["--nonsense"]), &["--nonsense"]);
     check(attend("full", &["--adapter", "x"]), &["--adapter"]);
     check(vec![], &[]);

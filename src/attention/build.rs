@@ -20,7 +20,7 @@ pub struct Request {
 
 impl Variant {
     /// The graph of one call, with inputs `q`, `k`, `v` and each extra tensor under its name, output `out` `[B, H, N, D]`, and
-    /// what `request` adds; the effective matrix where it was asked for.
+    /// what `request` adds; the effective matrix where it was asked for and there is one.
     ///
     /// # Panics
     /// Where [`Variant::refusal`] says no: ask it first.
@@ -57,7 +57,7 @@ impl Variant {
                 g.output(name, gradient);
             }
         }
-        let effective = request.effective.then(|| {
+        let effective = (request.effective && self.no_matrix().is_none()).then(|| {
             // Mostly of what the output was made of: the log-sum-exp, the features, the projected keys.
             let effective = g.reusing(|g| g.stage("effective", |g| (self.effective)(g, &x, s)));
             g.output("effective_left", effective.left);

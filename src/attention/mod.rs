@@ -4,8 +4,10 @@ mod build;
 mod draw;
 mod effective;
 mod params;
+mod recurrence;
 mod restricted;
 mod setup;
+mod strips;
 
 pub use build::Request;
 pub use draw::{Extra, Init, NONE};
@@ -28,6 +30,8 @@ pub enum Family {
     LowRank,
     Kernel,
     Recurrent,
+    /// What there was before attention did without it.
+    RecurrentNetwork,
 }
 
 /// Where a variant comes from.
@@ -36,7 +40,15 @@ pub struct Paper {
     pub title: &'static str,
     pub authors: &'static str,
     pub year: u16,
+    /// Empty for what is older than arXiv.
     pub arxiv: &'static str,
+}
+
+impl Paper {
+    /// Where it can be read, to be put behind its year; nothing for what is older than arXiv.
+    pub fn place(&self) -> String {
+        if self.arxiv.is_empty() { String::new() } else { format!(", arXiv:{}", self.arxiv) }
+    }
 }
 
 /// Whether a variant can forbid looking ahead.
@@ -112,6 +124,16 @@ pub struct Variant {
     pub reference: Reference,
 }
 
+impl Variant {
+    /// Why there is no effective matrix, where there is none: the output of some methods is not linear in the values.
+    pub fn no_matrix(&self) -> Option<&'static str> {
+        (self.family == Family::RecurrentNetwork).then_some(
+            "a recurrent network has no attention matrix: what it makes of a value depends on all it has read before, and no \
+             matrix times the values gives its output",
+        )
+    }
+}
+
 /// A naive definition for both scalars; made by `Reference::new(naive, naive)`.
 #[derive(Clone, Copy)]
 pub struct Reference {
@@ -148,7 +170,9 @@ macro_rules! variants {
 variants! { $
     full_naive full sliding_window
     sparse_strided sparse_fixed cascade logsparse blockbert longformer bigbird
+    entmax
     linformer synthesizer nystromformer linear performer
+    transformer_xl compressive rnn lstm gru bahdanau
 }
 
 /// The variant with this id.

@@ -63,6 +63,9 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         let reason = format!("--effective would write {cells} cells; shorten the sequence or leave it out");
         return Err(Failure::Request(reason));
     }
+    if let Some(reason) = variant.no_matrix().filter(|_| arguments.effective) {
+        return Err(Failure::Request(format!("--effective: {reason}")));
+    }
     let request = Request {
         grad: arguments.grad,
         effective: arguments.effective,

@@ -19,7 +19,7 @@ fn in_words(v: &Variant) -> String {
         Causal::Never(why) => format!("bidirectional only: {why}"),
     };
     let mut text = format!(
-        "{} ({})\n{}\n{}; {exact}\ncost: {}\npaper: {}, {} {}, arXiv:{}\n\n",
+        "{} ({})\n{}\n{}; {exact}\ncost: {}\npaper: {}, {} {}{}\n\n",
         v.name,
         v.id,
         wrap(v.summary, "  ", 100),
@@ -28,7 +28,7 @@ fn in_words(v: &Variant) -> String {
         v.paper.title,
         v.paper.authors,
         v.paper.year,
-        v.paper.arxiv
+        v.paper.place()
     );
     if !v.params.is_empty() {
         let rows: Vec<Vec<String>> =

@@ -23,7 +23,7 @@ pub fn run(as_json: bool) -> Result<(), Failure> {
     let rows: Vec<Vec<String>> = ALL
         .iter()
         .map(|v| {
-            let paper = format!("{} {}, arXiv:{}", v.paper.authors, v.paper.year, v.paper.arxiv);
+            let paper = format!("{} {}{}", v.paper.authors, v.paper.year, v.paper.place());
             [v.id, v.name, causal_word(v.causal), v.complexity, &paper].map(str::to_owned).into()
         })
         .collect();

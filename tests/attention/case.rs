@@ -62,6 +62,19 @@ pub fn configurations(id: &str) -> &'static [&'static str] {
             r#"{"landmarks": 8, "conv_kernel": 5}"#,
             r#"{"landmarks": 5, "iterations": 12, "conv_kernel": 0, "choose": "random"}"#,
         ],
+        "entmax" => &["{}", r#"{"alpha": "1.5"}"#, r#"{"alpha": "2"}"#],
+        "bahdanau" => &[r#"{"units": 7}"#],
+        "lstm" => &["{}", r#"{"forget_bias": 0}"#],
+        "transformer_xl" => &[
+            r#"{"segment": 16, "memory": 16}"#,
+            r#"{"segment": 9, "memory": 21, "clamp_len": 12}"#,
+            r#"{"segment": 30, "memory": 0}"#,
+        ],
+        "compressive" => &[
+            r#"{"segment": 16, "memory_segments": 1, "compressed": 16, "rate": 3}"#,
+            r#"{"segment": 10, "memory_segments": 2, "compressed": 9, "rate": 2, "compress": "conv"}"#,
+            r#"{"segment": 12, "memory_segments": 0, "compressed": 5, "rate": 4}"#,
+        ],
         _ => &["{}"],
     }
 }
@@ -81,13 +94,15 @@ pub struct Tolerance {
 pub fn tolerance(id: &str) -> Tolerance {
     match id {
         "nystromformer" => Tolerance { forward: 1e-3, gradient: 1e-3, exact: 1e-5, alike: 1e-4 },
+        // The sinusoid is a table in f32.
+        "transformer_xl" | "compressive" => Tolerance { forward: 1e-5, gradient: 1e-4, exact: 1e-6, alike: 2e-6 },
         _ => Tolerance { forward: 1e-5, gradient: 1e-4, exact: 1e-7, alike: 2e-6 },
     }
 }
 
 /// Whether the weights of a row must sum to 1.
 pub fn sums_to_one(id: &str) -> bool {
-    !["linformer", "nystromformer"].contains(&id)
+    !["linformer", "nystromformer", "compressive"].contains(&id)
 }
 
 /// The parameters that make 70 tokens, of which the last 33 are padding, what `json` makes of 37: constants of a method that
@@ -178,6 +193,8 @@ impl Case {
             "linear" | "performer" if causal => shape.m == shape.n,
             // Landmarks or blocks of one sequence; global tokens at the front of both.
             "nystromformer" | "bigbird" => shape.m == shape.n,
+            // What is remembered was a query's own token once; a network reads one sequence.
+            "transformer_xl" | "compressive" | "rnn" | "lstm" | "gru" => shape.m == shape.n,
             "longformer" => shape.m >= shape.n,
             _ => true,
         }

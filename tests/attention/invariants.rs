@@ -9,6 +9,13 @@ use attention_lab::graph::Data;
 /// Values taken from columns of the identity give columns of the matrix that mixes them: all of it, in ⌈M / D⌉ runs. It must be
 /// the matrix that the plates show, and its rows must sum to what ones as values give.
 pub fn effective_matrix(id: &str) {
+    if let Some(reason) = variant(id).no_matrix() {
+        println!("{id}: {reason}");
+        let request = Request { effective: true, ..Request::default() };
+        let case = Case::new(id, Shape::of(9), causalities(variant(id))[0], configurations(id)[0], request);
+        assert!(case.variant.build(&case.setup, request).1.is_none(), "{id} gives a matrix that it does not have");
+        return;
+    }
     for causal in causalities(variant(id)) {
         for json in configurations(id) {
             for (n, key_padding) in [(1, false), (19, false), (65, false), (33, true)] {

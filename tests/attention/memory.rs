@@ -65,8 +65,12 @@ fn what_does_not_fit_is_refused_with_the_nearest_length() {
     let refusal = variant("full_naive").refusal(&setup("full_naive", shape(16_384), false), DEFAULT_TENSOR_BYTES);
     assert_eq!(refusal.expect("2 GiB do not fit").nearest.as_deref(), Some("length 4096"));
     assert_eq!(variant("full_naive").refusal(&setup("full_naive", shape(4096), false), DEFAULT_TENSOR_BYTES), None);
-    for id in ["full", "sliding_window", "linformer", "nystromformer", "linear", "performer"] {
+    for id in ["full", "sliding_window", "linformer", "nystromformer", "linear", "performer", "entmax", "bahdanau"] {
         let refusal = variant(id).refusal(&setup(id, shape(16_384), false), DEFAULT_TENSOR_BYTES);
+        assert_eq!(refusal, None, "{id}");
+    }
+    for id in ["transformer_xl", "compressive", "rnn", "lstm", "gru"] {
+        let refusal = variant(id).refusal(&setup(id, shape(16_384), true), DEFAULT_TENSOR_BYTES);
         assert_eq!(refusal, None, "{id}");
     }
 }
@@ -82,6 +86,10 @@ fn what_a_method_cannot_do_is_refused_with_the_reason() {
     assert!(refused("nystromformer", Shape { m: 80, ..Shape::of(64) }, false).contains("64 queries and 80 keys"));
     assert!(refused("performer", Shape { m: 80, ..Shape::of(64) }, true).contains("one key for each query"));
     assert!(refused("linear", Shape { m: 80, ..Shape::of(64) }, true).contains("one key for each query"));
+    assert!(refused("rnn", Shape::of(64), false).contains("always causal"));
+    assert!(refused("lstm", Shape { m: 80, ..Shape::of(64) }, true).contains("64 queries and 80 keys"));
+    assert!(refused("gru", Shape { dim: 513, ..Shape::of(64) }, true).contains("up to 512"));
+    assert!(refused("compressive", Shape { m: 80, ..Shape::of(64) }, true).contains("64 queries and 80 keys"));
     assert!(refused("full", Shape { n: 0, ..Shape::of(64) }, false).contains("length is 0"));
     let huge = usize::MAX / 2;
     assert!(refused("full", Shape { batch: huge, heads: huge, n: huge, m: huge, dim: huge }, false).contains("MiB"));

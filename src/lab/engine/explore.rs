@@ -144,7 +144,7 @@ impl Engine {
         let request = Request { effective: true, ..Request::default() };
         let planned = Planned::new(&self.device, variant, &setup, request)?;
         let Some(effective) = planned.effective.clone() else {
-            return Err(Fault::refused("the variant has no effective matrix"));
+            return Err(Fault::refused(variant.no_matrix().unwrap_or("the variant has no effective matrix")));
         };
         let mut prepared = self.prepare(variant, planned).await?;
         prepared.write_all(variant, &setup, x)?;

@@ -1,14 +1,21 @@
 //! Every variant of the registry by family, each with a picture drawn from its own rule.
 
 use super::thumbnail::Thumbnail;
-use crate::attention::{self, Family, Variant};
+use crate::attention::{self, Causal, Family, Variant};
 use crate::ui::state::use_lab;
 use crate::ui::texts::{fill, lookup, t};
 use leptos::prelude::*;
 
 /// The taxonomy's order.
-const FAMILIES: [Family; 6] =
-    [Family::Full, Family::FixedPattern, Family::LearnedPattern, Family::LowRank, Family::Kernel, Family::Recurrent];
+const FAMILIES: [Family; 7] = [
+    Family::Full,
+    Family::FixedPattern,
+    Family::LearnedPattern,
+    Family::LowRank,
+    Family::Kernel,
+    Family::Recurrent,
+    Family::RecurrentNetwork,
+];
 
 /// The family's key in styles and texts.
 pub fn family_key(family: Family) -> &'static str {
@@ -19,6 +26,7 @@ pub fn family_key(family: Family) -> &'static str {
         Family::LowRank => "low_rank",
         Family::Kernel => "kernel",
         Family::Recurrent => "recurrent",
+        Family::RecurrentNetwork => "recurrent_network",
     }
 }
 
@@ -31,6 +39,7 @@ pub fn glyph(family: Family) -> &'static str {
         Family::LowRank => "▲",
         Family::Kernel => "●",
         Family::Recurrent => "↻",
+        Family::RecurrentNetwork => "➝",
     }
 }
 
@@ -66,6 +75,7 @@ fn Entry(variant: &'static Variant) -> impl IntoView {
             } else {
                 e.variants[0] = variant.id.into();
             }
+            e.causal |= variant.causal == Causal::Always;
         });
     };
     let beside = move |_| {

@@ -35,8 +35,15 @@ pub fn mask_of(variant: &Variant, setup: &Setup, n: usize) -> String {
     match (variant.family, (variant.rule)(setup)) {
         (Family::LowRank, _) => factors(n / 4, n),
         (Family::Kernel, _) => factors(n / 6, n),
+        (Family::RecurrentNetwork, _) => chain(n),
         (_, rule) => mask(&rule.unwrap_or(Rule::All { causal: setup.causal }), n),
     }
+}
+
+/// A network has no mask: one state follows the other.
+fn chain(n: usize) -> String {
+    let step = n / 11;
+    (0..n / step).fold(String::new(), |path, i| path + &format!("M{0} {0}h{step}v{step}h-{step}z", i * step))
 }
 
 /// One rectangle per run of allowed keys.

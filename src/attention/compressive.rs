@@ -1,0 +1,266 @@
+//! Compressive Transformer: what leaves the memory of Transformer-XL is not forgotten but compressed, c tokens to one slot.
+//!
+//! A segment of n_s tokens sees the newest n_cm compressed slots, the last n_m tokens, and itself up to each query. Behind it,
+//! the n_s oldest tokens of the memory become ⌊n_s / c⌋ slots, the newest at the end. Scores are those of Transformer-XL, with
+//! distances counted in keys: a slot is one step. Everything that is remembered is constant.
+//!
+//! Rae et al., 2020, "Compressive Transformers for Long-Range Sequence Modelling", arXiv:1911.05507, section 3 and algorithm 1.
+//! Time O(N (n_s + n_m + n_cm) D), memory O(N). Differs from the paper: memories begin empty and not full of zeros; keys and
+//! values are compressed, not a layer's inputs; the convolution has one kernel for a head, the same for all components, so that
+//! a slot stays a weighted sum of tokens; it is not trained here, since the paper trains it by losses of its own; the other
+//! compressions of the paper are left out. Padded tokens count as zeros, and a slot of nothing else is no key.
+
+use super::transformer_xl::{self, constant};
+use super::{
+    Causal, Effective, Extra, Family, Init, Inputs, Paper, Param, ParamKind, Reference, Setup, Variant, strips,
+};
+use crate::graph::ops::strip_attention::{Keys, Normaliser, Score, Slots, StripInputs};
+use crate::graph::{Graph, Node, Real};
+use crate::reference::{At, is_real_key, is_real_query};
+use std::collections::VecDeque;
+
+const SEGMENT: Param = Param {
+    name: "segment",
+    kind: ParamKind::Int { min: 1, max: 4096, default: |n| (n / 8).clamp(16, 512) as u32 },
+    meaning: "Tokens n_s of a segment; the paper takes 512 to 768.",
+};
+
+const MEMORY: Param = Param {
+    name: "memory_segments",
+    kind: ParamKind::Int { min: 0, max: 32, default: |_| 1 },
+    meaning: "Segments in front that are remembered token by token; n_m is that many times n_s, one in the paper.",
+};
+
+const COMPRESSED: Param = Param {
+    name: "compressed",
+    kind: ParamKind::Int { min: 0, max: 8192, default: |n| (n / 8).clamp(16, 512) as u32 },
+    meaning: "Compressed slots n_cm that are remembered; the paper takes as many as a segment has tokens, or some more.",
+};
+
+const RATE: Param = Param {
+    name: "rate",
+    kind: ParamKind::Int { min: 1, max: 64, default: |_| 3 },
+    meaning: "Tokens c that become one slot; the paper takes 2 to 4.",
+};
+
+const COMPRESS: Param = Param {
+    name: "compress",
+    kind: ParamKind::Choice { options: &["mean", "conv"], default: "mean" },
+    meaning: "How c tokens become one: mean takes their average, conv weighs them by a kernel.",
+};
+
+pub static VARIANT: Variant = Variant {
+    id: "compressive",
+    name: "Compressive Transformer",
+    family: Family::Recurrent,
+    paper: Paper {
+        title: "Compressive Transformers for Long-Range Sequence Modelling",
+        authors: "Rae et al.",
+        year: 2020,
+        arxiv: "1911.05507",
+    },
+    summary: "Transformer-XL with a second memory: tokens that are too old for the first are compressed, a few to one slot, \
+              and kept for much longer. Recent things are remembered exactly and old things roughly, as people do. Cost \
+              grows with the length times segment and memories. Use it for books and other texts in which something from \
+              long ago still matters; where exact words from long ago matter, the compression has lost them, and it only \
+              looks backwards.",
+    complexity: "O(N (n_s + n_m + n_cm) D) time, O(n_m + n_cm) state",
+    exponent: 1.0,
+    exact: false,
+    causal: Causal::Always,
+    params: &[SEGMENT, MEMORY, COMPRESSED, RATE, COMPRESS],
+    extras,
+    check: transformer_xl::check,
+    largest: |s| strips::largest(s, sizes(s).reach),
+    graph,
+    effective,
+    rule: |_| None,
+    blocks: |_| None,
+    reference: Reference::new(naive, naive),
+};
+
+fn extras(s: &Setup) -> Vec<Extra> {
+    let mut extras = transformer_xl::extras(s);
+    if s.choice(&COMPRESS) == "conv" {
+        let rate = s.int(&RATE);
+        extras.push(Extra {
+            name: "kernel",
+            shape: vec![s.heads, rate],
+            role: "weights of the tokens that become one slot, oldest first",
+            differentiable: false,
+            optional: false,
+            init: Init::Uniform(1.0 / (rate as f32).sqrt()),
+        });
+    }
+    extras
+}
+
+/// Sizes of the memories.
+struct Sizes {
+    segment: usize,
+    memory: usize,
+    rate: usize,
+    slots: Slots,
+    /// Segments that are compressed before the last one is read.
+    evicted: usize,
+    /// Most keys that a query sees.
+    reach: usize,
+}
+
+fn sizes(s: &Setup) -> Sizes {
+    let (segment, rate) = (s.int(&SEGMENT), s.int(&RATE));
+    let memory = segment * s.int(&MEMORY);
+    let (each, kept) = (segment / rate, s.int(&COMPRESSED));
+    let last = (s.length - 1) / segment * segment;
+    let evicted = if each * kept == 0 { 0 } else { last.saturating_sub(memory) / segment };
+    let total = evicted * each;
+    let slots = if total == 0 { Slots::default() } else { Slots { each, kept, total } };
+    let reach = (segment + memory).min(s.length) + kept.min(total);
+    Sizes { segment, memory, rate, slots, evicted, reach }
+}
+
+/// The c tokens of each slot, `[B, H, slots, c, last]`, of `x` `[B, H, N, last]`.
+fn groups(g: &mut Graph, x: Node, z: &Sizes) -> Node {
+    let [b, h, _, last] = g.shape(x)[..] else { panic!("tokens are [B, H, N, D]") };
+    let tokens = g.slice(x, 2, 0..z.evicted * z.segment);
+    let segments = g.reshape(tokens, &[b, h, z.evicted, z.segment, last]);
+    let used = g.slice(segments, 3, 0..z.slots.each * z.rate);
+    g.reshape(used, &[b, h, z.slots.total, z.rate, last])
+}
+
+/// `x` with what the slots are made of in place of all tokens of `[B, H, N, last]`: slots, then tokens.
+fn with_slots(g: &mut Graph, x: Node, kernel: Option<Node>, z: &Sizes) -> Node {
+    let groups = groups(g, x, z);
+    let slots = match kernel {
+        None => g.mean(groups, &[3], false),
+        Some(kernel) => {
+            let [heads, rate] = g.shape(kernel)[..] else { panic!("kernels are [H, c]") };
+            let kernel = g.reshape(kernel, &[heads, 1, rate, 1]);
+            let weighed = g.mul(groups, kernel);
+            g.sum(weighed, &[3], false)
+        }
+    };
+    g.concat(&[slots, x], 2)
+}
+
+fn call(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> (StripInputs, Score, Keys) {
+    let z = sizes(s);
+    let mut real = x.real_keys(g, s);
+    let [mut k, mut v] = [x.k, x.v];
+    if z.slots.total > 0 {
+        (k, v) = g.stage("compress", |g| {
+            if let Some(real) = real {
+                (k, v) = (g.mul(k, real), g.mul(v, real));
+            }
+            let kernel = x.extras.get("kernel").copied();
+            (with_slots(g, k, kernel, &z), with_slots(g, v, kernel, &z))
+        });
+        real = real.map(|tokens| {
+            let groups = groups(g, tokens, &z);
+            let slots = g.max(groups, &[3], false);
+            g.concat(&[slots, tokens], 2)
+        });
+    }
+    let real = real.map(|real| g.reshape(real, &[s.batch, z.slots.total + s.length]));
+    let inputs = StripInputs { real, ..transformer_xl::relative(g, x, s, [k, v], z.reach, usize::MAX) };
+    let keys = Keys::Segments { length: z.segment, memory: z.memory, slots: z.slots };
+    (inputs, Score::Relative { scale: strips::scale(s) }, keys)
+}
+
+/// q, k and v `[B, H, N, D]`; returns `[B, H, N, D]`.
+fn graph(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> Node {
+    let (inputs, score, keys) = call(g, x, s);
+    let out = g.stage("attend", |g| g.strip_attention(inputs, score, Normaliser::Softmax, keys));
+    x.without_padded_queries(g, out, s)
+}
+
+/// Weights of tokens, and those of slots handed on to what each was made of.
+fn effective(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> Effective {
+    let (inputs, score, keys) = call(g, x, s);
+    let z = sizes(s);
+    let weights = g.strip_weights(inputs, score, Normaliser::Softmax, keys);
+    if z.slots.total == 0 {
+        return strips::cells(x, s, weights);
+    }
+    let (b, h, n, total) = (s.batch, s.heads, s.length, z.slots.total);
+    let tokens = g.slice(weights, 3, total..total + n);
+    let slots = g.slice(weights, 3, 0..total);
+    let slots = g.reshape(slots, &[b, h, n * total, 1]);
+    let shares = match x.extras.get("kernel") {
+        Some(&kernel) => {
+            let kernel = g.reshape(kernel, &[h, 1, z.rate]);
+            g.mul(slots, kernel)
+        }
+        None => {
+            let share = g.scale(slots, 1.0 / z.rate as f64);
+            g.broadcast_to(share, &[b, h, n * total, z.rate])
+        }
+    };
+    let used = g.reshape(shares, &[b, h, n * z.evicted, z.slots.each * z.rate]);
+    let segments = g.pad(used, 3, 0, z.segment - z.slots.each * z.rate, 0.0);
+    let evicted = g.reshape(segments, &[b, h, n, z.evicted * z.segment]);
+    let evicted = g.pad(evicted, 3, 0, n - z.evicted * z.segment, 0.0);
+    let cells = g.add(tokens, evicted);
+    strips::cells(x, s, cells)
+}
+
+/// A key that is remembered: none where it is padding.
+type Remembered<R> = Option<(Vec<R>, Vec<R>)>;
+
+/// Algorithm 1 with two queues, segment by segment.
+fn naive<R: Real>(x: &Inputs<Vec<R>>, s: &Setup) -> Vec<R> {
+    let tokens = At { heads: s.heads, rows: s.length, cols: s.dim };
+    let (segment, rate) = (s.int(&SEGMENT), s.int(&RATE));
+    let mut out = vec![R::zero(); s.instances() * s.length * s.dim];
+    for b in 0..s.batch {
+        for h in 0..s.heads {
+            let token = |j: usize| -> Remembered<R> {
+                let row = tokens.index(b, h, j, 0)..tokens.index(b, h, j, 0) + s.dim;
+                is_real_key(x, s, b, j).then(|| (x.k[row.clone()].to_vec(), x.v[row].to_vec()))
+            };
+            let (mut memory, mut compressed) = (VecDeque::new(), VecDeque::new());
+            for start in (0..s.length).step_by(segment) {
+                let end = (start + segment).min(s.length);
+                for i in (start..end).filter(|&i| is_real_query(x, s, b, i)) {
+                    let own = (start..=i).map(token);
+                    let seen: Vec<Remembered<R>> = compressed.iter().chain(&memory).cloned().chain(own).collect();
+                    let (mut scores, mut values) = (Vec::new(), Vec::new());
+                    for (at, (key, value)) in seen.iter().enumerate().filter_map(|(at, x)| Some((at, x.as_ref()?))) {
+                        scores.push(transformer_xl::score(x, s, [b, h, i], key, seen.len() - 1 - at));
+                        values.push(value.clone());
+                    }
+                    let out = &mut out[tokens.index(b, h, i, 0)..][..s.dim];
+                    transformer_xl::softmax_mix(&scores, &values, out);
+                }
+                let forget = |x: &[R]| x.iter().map(|&x| constant(x)).collect::<Vec<R>>();
+                memory.extend((start..end).map(|j| token(j).map(|(k, v)| (forget(&k), forget(&v)))));
+                // What does not fit the memory leaves it, a segment at a time; only the text's last segment may be shorter.
+                while memory.len() > segment * s.int(&MEMORY) && memory.len() >= segment {
+                    let old: Vec<Remembered<R>> = memory.drain(..segment).collect();
+                    compressed.extend(old.chunks_exact(rate).map(|group| compress(group, x.extras.get("kernel"), h, s)));
+                }
+                while compressed.len() > s.int(&COMPRESSED) {
+                    compressed.pop_front();
+                }
+            }
+        }
+    }
+    out
+}
+
+/// One slot of some tokens.
+fn compress<R: Real>(group: &[Remembered<R>], kernel: Option<&Vec<R>>, h: usize, s: &Setup) -> Remembered<R> {
+    let rate = group.len();
+    let weight = |at: usize| match kernel {
+        Some(kernel) => constant(kernel[h * rate + at]),
+        None => R::one() / R::from_f64(rate as f64),
+    };
+    let (mut key, mut value) = (vec![R::zero(); s.dim], vec![R::zero(); s.dim]);
+    for (at, (k, v)) in group.iter().enumerate().filter_map(|(at, x)| Some((at, x.as_ref()?))) {
+        for d in 0..s.dim {
+            key[d] += weight(at) * k[d];
+            value[d] += weight(at) * v[d];
+        }
+    }
+    group.iter().any(Option::is_some).then_some((key, value))
+}
