@@ -89,8 +89,9 @@ impl Case {
             _ => g.block_attention(q, k, v, &options),
         };
         let seeds: Vec<_> = [(o, dout)].into_iter().chain(dlse.map(|d| (lse, d))).collect();
-        for (name, dx) in ["dq", "dk", "dv"].iter().zip(gradients(&mut g, &seeds, &[q, k, v])) {
-            g.output(name, dx.expect("q, k and v have gradients"));
+        let wrt: Vec<_> = [q, k, v].into_iter().chain(options.bias).collect();
+        for (name, dx) in ["dq", "dk", "dv", "dbias"].iter().zip(gradients(&mut g, &seeds, &wrt)) {
+            g.output(name, dx.expect("q, k, v and the bias have gradients"));
         }
         g.output("o", o);
         g.output("lse", lse);
@@ -124,6 +125,7 @@ impl Case {
         let (q, k, v, dout) = (x["q"].real(), x["k"].real(), x["v"].real(), x["dout"].real());
         let zeros = |x: &[f64]| vec![0.0; x.len()];
         let (mut o, mut dq, mut dk, mut dv) = (zeros(q), zeros(q), zeros(k), zeros(v));
+        let mut dbias = zeros(x["bias"].real());
         let mut lse = vec![-1e30; batch * heads * n];
         for (bh, i) in (0..batch * heads).flat_map(|bh| (0..n).map(move |i| (bh, i))) {
             let (b, h, row) = (bh / heads, bh % heads, bh * n + i);
@@ -139,11 +141,13 @@ impl Case {
             if allowed.is_empty() {
                 continue;
             }
+            let bias_at = |j: usize| {
+                let (bb, bh) = self.bias.unwrap_or((1, 1));
+                let plane = if bb == 1 { 0 } else { b * bh } + if bh == 1 { 0 } else { h };
+                (plane * n + i) * m + j
+            };
             let score = |j: usize| {
-                let bias = self.bias.map_or(0.0, |(bb, bh)| {
-                    let plane = if bb == 1 { 0 } else { b * bh } + if bh == 1 { 0 } else { h };
-                    x["bias"].real()[(plane * n + i) * m + j]
-                });
+                let bias = if self.bias.is_some() { x["bias"].real()[bias_at(j)] } else { 0.0 };
                 scale * dot(q, row, k, bh * m + j) + bias
             };
             let scores: Vec<f64> = allowed.iter().map(|&j| score(j)).collect();
@@ -159,6 +163,9 @@ impl Case {
             for (&j, p) in allowed.iter().zip(&p) {
                 let key = bh * m + j;
                 let ds = p * (dot(dout, row, v, key) - delta);
+                if self.bias.is_some() {
+                    dbias[bias_at(j)] += ds;
+                }
                 for d in 0..dim {
                     dq[row * dim + d] += scale * ds * k[key * dim + d];
                     dk[key * dim + d] += scale * ds * q[row * dim + d];
@@ -166,7 +173,9 @@ impl Case {
                 }
             }
         }
-        [("o", o), ("lse", lse), ("dq", dq), ("dk", dk), ("dv", dv)].map(|(k, v)| (k.into(), Data::Real(v))).into()
+        let mut all = vec![("o", o), ("lse", lse), ("dq", dq), ("dk", dk), ("dv", dv)];
+        all.extend(self.bias.map(|_| ("dbias", dbias)));
+        all.into_iter().map(|(k, v)| (k.into(), Data::Real(v))).collect()
     }
 
     /// Both precisions of the interpreter, and these kernel families, against the definition.

@@ -384,6 +384,7 @@ fn list_and_describe_tell_programs_everything() {
     let full: serde_json::Value = serde_json::from_slice(&lab(&["describe", "full", "--json"]).stdout).unwrap();
     let bias = full["tensors"].as_array().unwrap().iter().find(|t| t["name"] == "bias").expect("bias is listed");
     assert_eq!(bias["shape"], "[B, H, N, M]");
+    assert_eq!(bias["differentiable"], true);
 
     let linformer: serde_json::Value =
         serde_json::from_slice(&lab(&["describe", "linformer", "--json"]).stdout).unwrap();

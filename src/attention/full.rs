@@ -47,7 +47,7 @@ fn extras(s: &Setup) -> Vec<Extra> {
         name: "bias",
         shape: vec![s.batch, s.heads, s.length, s.keys],
         role: "added to the scaled scores",
-        differentiable: false,
+        differentiable: true,
         optional: true,
         init: Init::Zeros,
     }]

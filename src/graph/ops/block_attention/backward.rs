@@ -15,7 +15,12 @@ pub(super) struct BlockAttentionBackward {
     pub dlse: bool,
 }
 
-/// Gradients of q, k and v.
+/// The gradient of the scores and so of the bias of each head, `[B, H, N, M]`, from the same inputs.
+#[derive(Debug, PartialEq)]
+struct BlockAttentionBiasBackward(BlockAttentionBackward);
+
+/// Gradients of all inputs: of q, k and v, none of the lists and the padding, and of the bias where there is one, which costs
+/// an N×M buffer for each head and is computed only where somebody reads it.
 pub(super) fn gradients(op: &BlockAttention, g: &mut Graph, c: &GradContext) -> Vec<Option<Node>> {
     let dout = c.douts[0].unwrap_or_else(|| {
         let shape = g.shape(c.outputs[0]).to_vec();
@@ -28,8 +33,19 @@ pub(super) fn gradients(op: &BlockAttention, g: &mut Graph, c: &GradContext) -> 
             .chain(c.douts[1])
             .chain(c.inputs[4..].iter().copied())
             .collect();
-    let backward = BlockAttentionBackward { attention: op.clone(), dlse: c.douts[1].is_some() };
-    g.apply(backward, &inputs).into_iter().map(Some).collect()
+    let backward = || BlockAttentionBackward { attention: op.clone(), dlse: c.douts[1].is_some() };
+    let mut gradients: Vec<Option<Node>> = g.apply(backward(), &inputs).into_iter().map(Some).collect();
+    gradients.resize(c.inputs.len(), None);
+    if op.bias {
+        let mut dbias = g.apply1(BlockAttentionBiasBackward(backward()), &inputs);
+        let shape = g.shape(*c.inputs.last().expect("the bias")).to_vec();
+        let repeated: Vec<usize> = (0..2).filter(|&axis| shape[axis] < g.shape(dbias)[axis]).collect();
+        if !repeated.is_empty() {
+            dbias = g.sum(dbias, &repeated, true);
+        }
+        gradients[c.inputs.len() - 1] = Some(dbias);
+    }
+    gradients
 }
 
 impl BlockAttentionBackward {
@@ -78,5 +94,40 @@ impl Op for BlockAttentionBackward {
 
     fn lower(&self, context: &LowerContext, inputs: &[&TensorType], _: &[TensorType]) -> Lowered {
         lower::backward(self, context, inputs)
+    }
+}
+
+impl BlockAttentionBiasBackward {
+    fn eval<R: Float>(&self, inputs: &[(&TensorType, &Data<R>)], _: &[TensorType]) -> Vec<Data<R>> {
+        let dlse = self.0.dlse.then(|| inputs[8].1.real());
+        let call = self.0.attention.call(inputs, self.0.rest());
+        vec![Data::Real(call.backward_bias(inputs[3].1.real(), inputs[4].1.real(), inputs[5].1.real(), dlse))]
+    }
+}
+
+impl Op for BlockAttentionBiasBackward {
+    fn name(&self) -> &'static str {
+        "block_attention_bias_backward"
+    }
+
+    fn infer(&self, inputs: &[&TensorType]) -> Result<Vec<TensorType>, ShapeError> {
+        self.0.infer(inputs)?;
+        let (q, k) = (&inputs[0].shape, &inputs[1].shape);
+        Ok(vec![TensorType::f32(&[q[0], q[1], q[2], k[2]])])
+    }
+
+    fn cost(&self, inputs: &[&TensorType], outputs: &[TensorType]) -> Cost {
+        let dim = inputs[0].shape[3] as u64;
+        Cost::streaming(self.0.attention.pairs(inputs[0]) * (4 * dim + SOFTMAX_FLOPS + 2), inputs, outputs)
+    }
+
+    crate::eval_both!();
+
+    fn grad(&self, _: &mut Graph, _: &GradContext) -> Vec<Option<Node>> {
+        panic!("attention has no second derivative here")
+    }
+
+    fn lower(&self, context: &LowerContext, inputs: &[&TensorType], _: &[TensorType]) -> Lowered {
+        lower::bias_backward(&self.0, context, inputs)
     }
 }

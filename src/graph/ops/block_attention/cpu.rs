@@ -84,13 +84,7 @@ impl<R: Float> Call<'_, R> {
     /// `(dq, dk, dv)` from the outputs of [`Call::forward`] and their gradients.
     pub fn backward(&self, o: &[R], lse: &[R], dout: &[R], dlse: Option<&[R]>) -> (Vec<R>, Vec<R>, Vec<R>) {
         let (n, m, dim, total) = (self.n, self.m, self.dim, self.batch * self.heads);
-        let delta: Vec<R> = (0..total * n)
-            .map(|i| {
-                let row = i * dim..(i + 1) * dim;
-                let product = o[row.clone()].iter().zip(&dout[row]).fold(R::zero(), |sum, (&a, &b)| sum + a * b);
-                product - dlse.map_or(R::zero(), |d| d[i])
-            })
-            .collect();
+        let delta = self.delta(o, dout, dlse);
         if self.op.gathers() {
             return self.backward_rows(lse, dout, &delta);
         }
@@ -98,33 +92,68 @@ impl<R: Float> Call<'_, R> {
         let mut dq = vec![R::zero(); total * n * dim];
         let mut dk = vec![R::zero(); total * m * dim];
         let mut dv = vec![R::zero(); total * m * dim];
+        self.each_gradient(lse, dout, &delta, |tile, p, ds| {
+            let (head, rows) = (tile.head, &tile.rows);
+            let key_at = (head * m + tile.keys.start) * dim;
+            let (count, width) = (rows.len(), tile.keys.len());
+            let (p, ds) = (Matrix::new(p, count, width), Matrix::new(ds, count, width));
+            let keys = self.tensor(self.k, m, head, &tile.keys);
+            let (queries, g) = (self.tensor(self.q, n, head, rows), self.tensor(dout, n, head, rows));
+            R::gemm(ds, keys, &mut dq[(head * n + rows.start) * dim..][..count * dim], scale, true);
+            R::gemm(ds.t(), queries, &mut dk[key_at..][..width * dim], scale, true);
+            R::gemm(p.t(), g, &mut dv[key_at..][..width * dim], R::one(), true);
+        });
+        (dq, dk, dv)
+    }
+
+    /// The gradient of the bias of each head, `[B, H, N, M]`: that of the scores.
+    pub fn backward_bias(&self, o: &[R], lse: &[R], dout: &[R], dlse: Option<&[R]>) -> Vec<R> {
+        let (n, m) = (self.n, self.m);
+        let delta = self.delta(o, dout, dlse);
+        if self.op.gathers() {
+            return self.backward_bias_rows(lse, dout, &delta);
+        }
+        let mut dbias = vec![R::zero(); self.batch * self.heads * n * m];
+        self.each_gradient(lse, dout, &delta, |tile, _, ds| {
+            for (row, ds) in tile.rows.clone().zip(ds.chunks_exact(tile.keys.len())) {
+                dbias[(tile.head * n + row) * m + tile.keys.start..][..ds.len()].copy_from_slice(ds);
+            }
+        });
+        dbias
+    }
+
+    /// `rowsum(dout * o) - dlse`.
+    fn delta(&self, o: &[R], dout: &[R], dlse: Option<&[R]>) -> Vec<R> {
+        let rows = o.chunks_exact(self.dim).zip(dout.chunks_exact(self.dim));
+        rows.enumerate()
+            .map(|(i, (o, dout))| {
+                let product = o.iter().zip(dout).fold(R::zero(), |sum, (&a, &b)| sum + a * b);
+                product - dlse.map_or(R::zero(), |d| d[i])
+            })
+            .collect()
+    }
+
+    /// Visits the weights p of every tile, and the gradient ds of its scores.
+    fn each_gradient(&self, lse: &[R], dout: &[R], delta: &[R], mut visit: impl FnMut(&Tile, &[R], &[R])) {
         let (mut p, mut ds) = (Vec::new(), Vec::new());
-        for head in 0..total {
+        for head in 0..self.batch * self.heads {
             for (block, rows) in self.row_tiles() {
-                let count = rows.len();
                 self.tiles(head, block, &rows, |tile| {
-                    let width = tile.keys.len();
-                    let key_at = (head * m + tile.keys.start) * dim;
-                    let g = self.tensor(dout, n, head, &rows);
-                    let keys = self.tensor(self.k, m, head, &tile.keys);
+                    let (count, width) = (tile.rows.len(), tile.keys.len());
                     self.scores(&tile, &mut p);
                     ds.resize(count * width, R::zero());
-                    R::gemm(g, self.tensor(self.v, m, head, &tile.keys).t(), &mut ds, R::one(), false);
+                    let g = self.tensor(dout, self.n, head, &tile.rows);
+                    R::gemm(g, self.tensor(self.v, self.m, head, &tile.keys).t(), &mut ds, R::one(), false);
                     for r in 0..count {
-                        let i = head * n + rows.start + r;
+                        let i = head * self.n + tile.rows.start + r;
                         let (p, ds) = (&mut p[r * width..][..width], &mut ds[r * width..][..width]);
                         exp_minus(p, lse[i]);
                         ds.iter_mut().zip(p).for_each(|(ds, p)| *ds = *p * (*ds - delta[i]));
                     }
-                    let (p, ds) = (Matrix::new(&p, count, width), Matrix::new(&ds, count, width));
-                    let queries = self.tensor(self.q, n, head, &rows);
-                    R::gemm(ds, keys, &mut dq[(head * n + rows.start) * dim..][..count * dim], scale, true);
-                    R::gemm(ds.t(), queries, &mut dk[key_at..][..width * dim], scale, true);
-                    R::gemm(p.t(), g, &mut dv[key_at..][..width * dim], R::one(), true);
+                    visit(&tile, &p, &ds);
                 });
             }
         }
-        (dq, dk, dv)
     }
 
     /// Query blocks, large ones in pieces, and their rows.

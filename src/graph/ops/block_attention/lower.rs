@@ -3,7 +3,8 @@
 use super::backward::BlockAttentionBackward;
 use super::wgsl::{self, Kernel, Masking, Part, Spec, Staging};
 use super::{BlockAttention, bias_strides};
-use crate::gpu::Source;
+use crate::gpu::{self, Source};
+use crate::graph::ops::kernel::uniform;
 use crate::graph::{Dispatch, LowerContext, Lowered, Slot, TensorType, Tunable};
 use crate::pattern::{BlockList, Rule};
 
@@ -60,35 +61,11 @@ pub fn backward(op: &BlockAttentionBackward, context: &LowerContext, inputs: &[&
     let list = &attention.list;
     let transposed = list.transposed();
     let call = Call::new("block_attention_backward", attention, inputs, op.rest());
-    let slot = |name: &str, by_key: bool| match name {
-        "q" => Slot::In(0),
-        "k" => Slot::In(1),
-        "v" => Slot::In(2),
-        "o" => Slot::In(3),
-        "lse" => Slot::In(4),
-        "dout" => Slot::In(5),
-        "list" => Slot::In(if by_key { 7 } else { 6 }),
-        "dlse" => Slot::In(8),
-        "padding" => Slot::In(op.rest()),
-        "bias" => Slot::In(op.rest() + usize::from(attention.padding)),
-        "stats" => Slot::Scratch(0),
-        "dq" => Slot::Out(0),
-        "dk" => Slot::Out(1),
-        "dv" => Slot::Out(2),
-        _ => unreachable!("{name} is no tensor of the backward pass"),
-    };
-    let (n, m) = (inputs[0].shape[2], inputs[1].shape[2]);
-    let rows = inputs[0].shape[..3].iter().product::<usize>();
-    let keys = if attention.padding { inputs[1].shape[0] * m } else { 0 };
-
+    let slot = |name: &str, by_key| slot_of(op, name, by_key);
     let by_query = call.spec(context, list.block_q, 3);
     let by_key = call.spec(context, list.block_k, 4);
-    let mut dispatches = Vec::new();
-    let pre_groups = [(rows + keys).div_ceil(64) as u32, 1, 1];
-    let pre = wgsl::backward_pre(&by_query, op.dlse);
-    let mut pre = call.dispatch(&by_query, pre, |name| slot(name, false), pre_groups, list, 0);
-    pre.flops = 2 * (rows * inputs[0].shape[3]) as u64;
-    dispatches.push(pre);
+    let (pre, stats) = statistics(op, &call, &by_query, inputs);
+    let mut dispatches = vec![pre];
     let groups = call.groups(&by_query, list);
     dispatches.push(call.dispatch(&by_query, wgsl::backward_dq(&by_query), |name| slot(name, false), groups, list, 6));
     // With a bias there would be nine storage buffers, one more than WebGPU promises.
@@ -98,8 +75,61 @@ pub fn backward(op: &BlockAttentionBackward, context: &LowerContext, inputs: &[&
         let kernel = wgsl::backward_dkv(&by_key, part);
         dispatches.push(call.dispatch(&by_key, kernel, |name| slot(name, true), groups, &transposed, products));
     }
-    let stats = 4 * (call.total as usize * n * 2 + keys);
-    Lowered { dispatches, scratch: vec![stats as u64] }
+    Lowered { dispatches, scratch: vec![stats] }
+}
+
+/// The gradient of the bias: zeros, and over them what the list visits.
+pub fn bias_backward(op: &BlockAttentionBackward, context: &LowerContext, inputs: &[&TensorType]) -> Lowered {
+    let list = &op.attention.list;
+    let call = Call::new("block_attention_backward", &op.attention, inputs, op.rest());
+    let spec = call.spec(context, list.block_q, 3);
+    let (pre, stats) = statistics(op, &call, &spec, inputs);
+    let cells = call.total as usize * list.n * list.m;
+    let fill = Dispatch {
+        source: Source::Table("ops/fill"),
+        entry: "forward",
+        consts: vec![],
+        uniform: uniform(&[cells as u32, 0f32.to_bits()]),
+        bindings: vec![("out", Slot::Out(0))],
+        groups: gpu::fold_1d(cells.div_ceil(256) as u32),
+        flops: cells as u64,
+    };
+    let groups = call.groups(&spec, list);
+    let kernel = wgsl::backward_bias(&spec);
+    let dbias = call.dispatch(&spec, kernel, |name| slot_of(op, name, false), groups, list, 4);
+    Lowered { dispatches: vec![fill, pre, dbias], scratch: vec![stats] }
+}
+
+/// The first backward pass, and the bytes that it writes.
+fn statistics(op: &BlockAttentionBackward, call: &Call, spec: &Spec, inputs: &[&TensorType]) -> (Dispatch, u64) {
+    let rows = inputs[0].shape[..3].iter().product::<usize>();
+    let keys = if op.attention.padding { inputs[1].shape[0] * inputs[1].shape[2] } else { 0 };
+    let groups = [(rows + keys).div_ceil(64) as u32, 1, 1];
+    let kernel = wgsl::backward_pre(spec, op.dlse);
+    let mut pre = call.dispatch(spec, kernel, |name| slot_of(op, name, false), groups, &op.attention.list, 0);
+    pre.flops = 2 * (rows * inputs[0].shape[3]) as u64;
+    (pre, 4 * (2 * rows + keys) as u64)
+}
+
+/// Where a tensor of the backward kernels is found.
+fn slot_of(op: &BlockAttentionBackward, name: &str, by_key: bool) -> Slot {
+    match name {
+        "q" => Slot::In(0),
+        "k" => Slot::In(1),
+        "v" => Slot::In(2),
+        "o" => Slot::In(3),
+        "lse" => Slot::In(4),
+        "dout" => Slot::In(5),
+        "list" => Slot::In(if by_key { 7 } else { 6 }),
+        "dlse" => Slot::In(8),
+        "padding" => Slot::In(op.rest()),
+        "bias" => Slot::In(op.rest() + usize::from(op.attention.padding)),
+        "stats" => Slot::Scratch(0),
+        "dq" | "dbias" => Slot::Out(0),
+        "dk" => Slot::Out(1),
+        "dv" => Slot::Out(2),
+        _ => unreachable!("{name} is no tensor of the backward pass"),
+    }
 }
 
 struct Call<'a> {

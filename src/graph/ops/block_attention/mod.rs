@@ -28,7 +28,7 @@ pub struct BlockAttentionOptions {
     pub scale: Option<f64>,
     /// u32 `[B, M]`: 0 where a key is padding.
     pub padding: Option<Node>,
-    /// f32 `[B or 1, H or 1, N, M]`, added to the scaled scores. No gradient is made for it.
+    /// f32 `[B or 1, H or 1, N, M]`, added to the scaled scores.
     pub bias: Option<Node>,
 }
 
@@ -51,7 +51,8 @@ pub(crate) struct BlockAttention {
 
 impl Graph {
     /// Attention of q `[B, H, N, D]` to k and v `[B, H, M, D]` over a block list. Returns o `[B, H, N, D]` and the log-sum-exp
-    /// of each row's scores `[B, H, N]`, -1e30 where a row is empty. Both can be differentiated with respect to q, k and v.
+    /// of each row's scores `[B, H, N]`, -1e30 where a row is empty. Both can be differentiated with respect to q,
+    /// k, v and the bias.
     pub fn block_attention(&mut self, q: Node, k: Node, v: Node, options: &BlockAttentionOptions) -> (Node, Node) {
         let dim = *self.shape(q).last().expect("q has dimensions");
         let op = BlockAttention {
@@ -209,9 +210,7 @@ impl Op for BlockAttention {
     crate::eval_both!();
 
     fn grad(&self, g: &mut Graph, c: &GradContext) -> Vec<Option<Node>> {
-        let mut grads = backward::gradients(self, g, c);
-        grads.resize(c.inputs.len(), None);
-        grads
+        backward::gradients(self, g, c)
     }
 
     fn tunable(&self, context: &LowerContext, inputs: &[&TensorType]) -> Option<Tunable> {

@@ -51,6 +51,21 @@ impl<R: Float> Call<'_, R> {
         (dq, dk, dv)
     }
 
+    /// The gradient of the scores, see [`Call::backward_bias`].
+    pub(super) fn backward_bias_rows(&self, lse: &[R], dout: &[R], delta: &[R]) -> Vec<R> {
+        let mut dbias = vec![R::zero(); self.batch * self.heads * self.n * self.m];
+        let (mut keys, mut p) = (Vec::new(), Vec::new());
+        for row in 0..self.batch * self.heads * self.n {
+            self.row_scores(row, &mut keys, &mut p);
+            exp_minus(&mut p, lse[row]);
+            let dout = &dout[row * self.dim..(row + 1) * self.dim];
+            for (&key, &p) in keys.iter().zip(&p) {
+                dbias[row * self.m + key] = p * (dot(dout, &self.v[self.at(row, key)]) - delta[row]);
+            }
+        }
+        dbias
+    }
+
     /// Where a key of the row's head lies.
     fn at(&self, row: usize, key: usize) -> Range<usize> {
         let start = (row / self.n * self.m + key) * self.dim;

@@ -127,9 +127,36 @@ pub fn backward_dq(spec: &Spec) -> Kernel {
     let mut t = Text::new(spec, &["q", "k", "v", "dout"], &["dq"], &[], false);
     let rows = spec.rows;
     t.begin("backward_dq", "n");
+    (0..rows).for_each(|r| t.zero(&["dq"], r));
+    score_gradients(&mut t, |t| t.accumulate("dq", "ds", "k", None));
     for r in 0..rows {
+        line!(t, "    if row + {r}u < end_row {{");
+        t.store_owned("dq", r, "u.scale");
+        line!(t, "    }}");
+    }
+    t.end()
+}
+
+/// `dbias = ds` of every head, `[B, H, N, M]`, at the pairs of visited blocks: the others must be zero before.
+pub fn backward_bias(spec: &Spec) -> Kernel {
+    let mut t = Text::new(spec, &["q", "k", "v", "dout"], &[], &["dbias"], false);
+    t.begin("backward_bias", "n");
+    score_gradients(&mut t, |t| {
+        for r in 0..t.spec.rows {
+            line!(t, "            if i{r} < end_row {{\n                let to = (own + i{r}) * u.m;");
+            for (s, component) in ["x", "y", "z", "w"].iter().enumerate() {
+                line!(t, "                if j + {s}u < stop {{ dbias[to + id{s}] = ds{r}.{component}; }}");
+            }
+            line!(t, "            }}");
+        }
+    });
+    t.end()
+}
+
+/// Loads the owned queries and goes over the keys with `ds{r}`, the gradients of four scores.
+fn score_gradients(t: &mut Text, step: impl Fn(&mut Text)) {
+    for r in 0..t.spec.rows {
         t.load_owned(&[("q", "u.scale"), ("dout", "")], r);
-        t.zero(&["dq"], r);
         line!(t, "    let at{r} = (bh * u.n + min(row + {r}u, u.n - 1u)) * 2u;");
         line!(t, "    let lse{r} = stats[at{r}];\n    let delta{r} = stats[at{r} + 1u];");
     }
@@ -142,18 +169,12 @@ pub fn backward_dq(spec: &Spec) -> Kernel {
             t.mask();
             t.open_rows(&["v"]);
             t.scores("dp", "dout", "v");
-            for r in 0..rows {
+            for r in 0..t.spec.rows {
                 line!(t, "            let ds{r} = exp(s{r} - lse{r}) * (dp{r} - delta{r});");
             }
-            t.accumulate("dq", "ds", "k", None);
+            step(t);
         });
     });
-    for r in 0..rows {
-        line!(t, "    if row + {r}u < end_row {{");
-        t.store_owned("dq", r, "u.scale");
-        line!(t, "    }}");
-    }
-    t.end()
 }
 
 /// `dk = scale ds^T q` and `dv = p^T dout`, over the transposed list.
