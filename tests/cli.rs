@@ -28,6 +28,43 @@ impl Drop for Folder {
     }
 }
 
+/// A folder with an input and an output for `attend`.
+struct Files {
+    folder: Folder,
+    input: PathBuf,
+    output: PathBuf,
+}
+
+impl Files {
+    fn new(name: &str) -> Self {
+        let folder = Folder::new(name);
+        let (input, output) = (folder.path("in.safetensors"), folder.path("out.safetensors"));
+        Self { folder, input, output }
+    }
+
+    fn write(&self, tensors: &Tensors) {
+        write(&self.input, tensors);
+    }
+
+    /// The arguments of `attend` on these files.
+    fn arguments<'a>(&'a self, id: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+        let path = |path: &'a Path| path.to_str().expect("a path of text");
+        let own = ["attend", id, "--input", path(&self.input), "--output", path(&self.output)];
+        own.into_iter().chain(more.iter().copied()).collect()
+    }
+
+    /// Runs `attend`, which must succeed; what it printed.
+    fn attend(&self, id: &str, more: &[&str]) -> Vec<u8> {
+        let done = lab(&self.arguments(id, more));
+        assert!(done.status.success(), "{id} {more:?}: {}", String::from_utf8_lossy(&done.stderr));
+        done.stdout
+    }
+
+    fn results(&self) -> BTreeMap<String, (Vec<usize>, Vec<f32>)> {
+        read(&self.output)
+    }
+}
+
 fn lab(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_attention-lab")).args(arguments).output().expect("the program starts")
 }
@@ -100,35 +137,20 @@ fn backends() -> Vec<&'static str> {
 
 #[test]
 fn attend_writes_what_the_definition_says() {
-    let folder = Folder::new("attend");
-    let (input, output) = (folder.path("in.safetensors"), folder.path("out.safetensors"));
+    let files = Files::new("attend");
     let tensors = usual();
-    write(&input, &tensors);
+    files.write(&tensors);
     for variant in attention::ALL {
         let causal = matches!(variant.causal, Causal::Always);
         let effective = variant.no_matrix().is_none();
         for backend in backends() {
-            let mut arguments = vec![
-                "attend",
-                variant.id,
-                "--input",
-                input.to_str().unwrap(),
-                "--output",
-                output.to_str().unwrap(),
-                "--params",
-                r#"{"seed": 5}"#,
-                "--grad",
-                "--backend",
-                backend,
-                "--json",
-            ];
-            arguments.extend(causal.then_some("--causal"));
-            arguments.extend(effective.then_some("--effective"));
-            let done = lab(&arguments);
-            assert!(done.status.success(), "{} {backend}: {}", variant.id, String::from_utf8_lossy(&done.stderr));
-            let report: serde_json::Value = serde_json::from_slice(&done.stdout).expect("JSON");
+            let mut options = vec!["--params", r#"{"seed": 5}"#, "--grad", "--backend", backend, "--json"];
+            options.extend(causal.then_some("--causal"));
+            options.extend(effective.then_some("--effective"));
+            let printed = files.attend(variant.id, &options);
+            let report: serde_json::Value = serde_json::from_slice(&printed).expect("JSON");
             assert_eq!((&report["variant"], &report["backend"]), (&variant.id.into(), &backend.into()));
-            let results = read(&output);
+            let results = files.results();
 
             let setup = Setup {
                 batch: 2,
@@ -159,7 +181,17 @@ fn attend_writes_what_the_definition_says() {
             }
             for name in ["dq", "dk", "dv"] {
                 assert_eq!(results[name].0, [2, 2, 33, 6], "{} {name}", variant.id);
-                assert!(results[name].1.iter().any(|&x| x != 0.0) && results[name].1.iter().all(|x| x.is_finite()));
+                assert!(results[name].1.iter().all(|x| x.is_finite()), "{} {name}", variant.id);
+                // A method that does not read a tensor has no gradient for it.
+                let mut other = x.clone();
+                let changed = match name {
+                    "dq" => &mut other.q,
+                    "dk" => &mut other.k,
+                    _ => &mut other.v,
+                };
+                changed.iter_mut().for_each(|value| *value = -*value);
+                let reads = (variant.reference.values)(&other, &setup) != want;
+                assert_eq!(results[name].1.iter().any(|&x| x != 0.0), reads, "{} {name}", variant.id);
             }
             for extra in (variant.extras)(&setup).iter().filter(|e| e.differentiable && !e.optional) {
                 assert_eq!(results[&format!("d{}", extra.name)].0, extra.shape, "{}", variant.id);
@@ -170,24 +202,11 @@ fn attend_writes_what_the_definition_says() {
 
 #[test]
 fn given_extra_tensors_are_used_and_drawn_ones_depend_on_the_seed() {
-    let folder = Folder::new("extras");
-    let (input, output) = (folder.path("in.safetensors"), folder.path("out.safetensors"));
+    let files = Files::new("extras");
     let run = |tensors: &Tensors, params: &str| -> Vec<f32> {
-        write(&input, tensors);
-        let done = lab(&[
-            "attend",
-            "linformer",
-            "--input",
-            input.to_str().unwrap(),
-            "--output",
-            output.to_str().unwrap(),
-            "--params",
-            params,
-            "--backend",
-            "cpu",
-        ]);
-        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-        read(&output).remove("out").expect("out").1
+        files.write(tensors);
+        files.attend("linformer", &["--params", params, "--backend", "cpu"]);
+        files.results().remove("out").expect("out").1
     };
     let mut tensors = usual();
     let drawn = run(&tensors, r#"{"k": 4, "seed": 7}"#);
@@ -202,27 +221,14 @@ fn given_extra_tensors_are_used_and_drawn_ones_depend_on_the_seed() {
 
 #[test]
 fn padding_and_more_keys_than_queries_are_taken() {
-    let folder = Folder::new("padding");
-    let (input, output) = (folder.path("in.safetensors"), folder.path("out.safetensors"));
+    let files = Files::new("padding");
     let mut tensors = usual();
     tensors.insert("k", f32s(&[2, 2, 40, 6], 2));
     tensors.insert("v", f32s(&[2, 2, 40, 6], 3));
     tensors.insert("key_padding", (Dtype::U8, vec![2, 40], (0..80).map(|i| u8::from(i != 3 && i < 40)).collect()));
-    write(&input, &tensors);
-    let done = lab(&[
-        "attend",
-        "full",
-        "--input",
-        input.to_str().unwrap(),
-        "--output",
-        output.to_str().unwrap(),
-        "--causal",
-        "--effective",
-        "--backend",
-        "cpu",
-    ]);
-    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-    let results = read(&output);
+    files.write(&tensors);
+    files.attend("full", &["--causal", "--effective", "--backend", "cpu"]);
+    let results = files.results();
     let effective = &results["effective"];
     assert_eq!(effective.0, [2, 2, 33, 40]);
     for (cell, &weight) in effective.1.iter().enumerate() {
@@ -233,20 +239,9 @@ fn padding_and_more_keys_than_queries_are_taken() {
     // A bias that rules out a key is as good as padding.
     let bias = (0..2 * 2 * 33 * 40).flat_map(|cell| (if cell % 40 == 5 { -1e9f32 } else { 0.0 }).to_le_bytes());
     tensors.insert("bias", (Dtype::F32, vec![2, 2, 33, 40], bias.collect()));
-    write(&input, &tensors);
-    let done = lab(&[
-        "attend",
-        "full",
-        "--input",
-        input.to_str().unwrap(),
-        "--output",
-        output.to_str().unwrap(),
-        "--effective",
-        "--backend",
-        "cpu",
-    ]);
-    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-    let biased = &read(&output)["effective"].1;
+    files.write(&tensors);
+    files.attend("full", &["--effective", "--backend", "cpu"]);
+    let biased = &files.results()["effective"].1;
     for (cell, &weight) in biased.iter().enumerate() {
         let (batch, j) = (cell / (2 * 33 * 40), cell % 40);
         assert_eq!(weight != 0.0, batch == 0 && j != 3 && j != 5, "key {j}: {weight}");
@@ -257,45 +252,37 @@ fn padding_and_more_keys_than_queries_are_taken() {
 
 #[test]
 fn wrong_requests_say_what_is_wrong() {
-    let folder = Folder::new("wrong");
-    let (input, output) = (folder.path("in.safetensors"), folder.path("out.safetensors"));
-    let (input, output) = (input.to_str().unwrap(), output.to_str().unwrap());
-    let attend = |id: &'static str, more: &[&'static str]| -> Vec<String> {
-        let all = ["attend", id, "--input", input, "--output", output, "--backend", "cpu"];
-        all.iter().chain(more).map(|&s| s.to_owned()).collect()
+    let files = Files::new("wrong");
+    let check = |id: &str, more: &[&str], words: &[&str]| {
+        let more: Vec<&str> = more.iter().copied().chain(["--backend", "cpu"]).collect();
+        refused(&files.arguments(id, &more), 2, words);
     };
-    let check = |arguments: Vec<String>, words: &[&str]| {
-        refused(&arguments.iter().map(String::as_str).collect::<Vec<_>>(), 2, words);
-    };
-    check(attend("full", &[]), &["--input", "No such file"]);
-    write(Path::new(input), &usual());
-    check(attend("linaer", &[]), &["`linaer`", "`linear`"]);
-    check(attend("full", &["--params", "{"]), &["--params", "not JSON"]);
-    check(attend("full", &["--params", "[1]"]), &["--params", "not an object"]);
-    check(attend("full", &["--params", r#"{"window": 3}"#]), &["window", "no parameters"]);
-    check(attend("sliding_window", &["--params", r#"{"window": 0}"#]), &["window", "1 to 65536"]);
-    check(attend("sliding_window", &["--params", r#"{"windw": 1}"#]), &["windw", "dilation"]);
-    check(attend("full", &["--params", r#"{"seed": -1}"#]), &["seed", "whole number"]);
-    check(attend("linformer", &["--causal"]), &["leak", "causal off"]);
-    check(attend("transformer_xl", &[]), &["always causal", "causal on"]);
-    check(attend("lstm", &["--causal", "--effective"]), &["--effective", "no attention matrix"]);
-    check(attend("full", &["--nonsense"]), &["--nonsense"]);
-    check(attend("full", &["--adapter", "x"]), &["--adapter"]);
-    check(vec![], &[]);
-    check(vec!["attend".into(), "full".into()], &["--input"]);
-    check(vec!["describe".into(), "nothing".into()], &["nothing"]);
-    let nowhere = folder.path("no/such/out.safetensors");
-    refused(
-        &["attend", "full", "--input", input, "--output", nowhere.to_str().unwrap()],
-        2,
-        &["--output", "no folder"],
-    );
+    check("full", &[], &["--input", "No such file"]);
+    files.write(&usual());
+    check("linaer", &[], &["`linaer`", "`linear`"]);
+    check("full", &["--params", "{"], &["--params", "not JSON"]);
+    check("full", &["--params", "[1]"], &["--params", "not an object"]);
+    check("full", &["--params", r#"{"window": 3}"#], &["window", "no parameters"]);
+    check("sliding_window", &["--params", r#"{"window": 0}"#], &["window", "1 to 65536"]);
+    check("sliding_window", &["--params", r#"{"windw": 1}"#], &["windw", "dilation"]);
+    check("full", &["--params", r#"{"seed": -1}"#], &["seed", "whole number"]);
+    check("linformer", &["--causal"], &["leak", "causal off"]);
+    check("transformer_xl", &[], &["always causal", "causal on"]);
+    check("lstm", &["--causal", "--effective"], &["--effective", "no attention matrix"]);
+    check("full", &["--nonsense"], &["--nonsense"]);
+    check("full", &["--adapter", "x"], &["--adapter"]);
+    refused(&[], 2, &[]);
+    refused(&["attend", "full"], 2, &["--input"]);
+    refused(&["describe", "nothing"], 2, &["nothing"]);
+    let nowhere = Files { output: files.folder.path("no/such/out.safetensors"), ..Files::new("nowhere") };
+    nowhere.write(&usual());
+    refused(&nowhere.arguments("full", &[]), 2, &["--output", "no folder"]);
 
     let with = |change: &dyn Fn(&mut Tensors), words: &[&str]| {
         let mut tensors = usual();
         change(&mut tensors);
-        write(Path::new(input), &tensors);
-        check(attend("linformer", &["--grad"]), words);
+        files.write(&tensors);
+        check("linformer", &["--grad"], words);
     };
     with(&|t| drop(t.remove("k")), &["`k` is missing", "q"]);
     with(&|t| drop(t.remove("g")), &["`g` is missing"]);
@@ -311,13 +298,12 @@ fn wrong_requests_say_what_is_wrong() {
         &|t| ["q", "k", "v", "g"].iter().for_each(|&name| drop(t.insert(name, f32s(&[2, 0, 33, 6], 1)))),
         &["heads is 0"],
     );
-    assert!(!Path::new(output).exists(), "a refused request writes nothing");
+    assert!(!files.output.exists(), "a refused request writes nothing");
 }
 
 #[test]
 fn files_that_are_not_tensors_are_refused() {
-    let folder = Folder::new("hostile");
-    let (input, output) = (folder.path("in.safetensors"), folder.path("out.safetensors"));
+    let files = Files::new("hostile");
     let header = |json: &str| [&(json.len() as u64).to_le_bytes()[..], json.as_bytes()].concat();
     let huge = r#"{"q":{"dtype":"F32","shape":[1000000000,1000000000,1000000000,64],"data_offsets":[0,16]}}"#;
     let hostile: Vec<Vec<u8>> = vec![
@@ -332,35 +318,65 @@ fn files_that_are_not_tensors_are_refused() {
         [header(r#"{"q":{"dtype":"F32","shape":[1,1,1,4],"data_offsets":[16,0]}}"#), vec![0; 16]].concat(),
     ];
     for bytes in hostile {
-        std::fs::write(&input, bytes).expect("written");
-        let (input, output) = (input.to_str().unwrap(), output.to_str().unwrap());
-        refused(&["attend", "full", "--input", input, "--output", output], 2, &[]);
+        std::fs::write(&files.input, bytes).expect("written");
+        refused(&files.arguments("full", &[]), 2, &[]);
     }
-    let folder_name = folder.0.to_str().unwrap();
-    refused(&["attend", "full", "--input", folder_name, "--output", output.to_str().unwrap()], 2, &["not a file"]);
+    let folder = Files { input: files.folder.0.clone(), ..Files::new("folder") };
+    refused(&folder.arguments("full", &[]), 2, &["not a file"]);
 }
 
 #[test]
 fn an_adapter_that_is_not_there_is_status_3() {
-    let folder = Folder::new("adapter");
-    let (input, output) = (folder.path("in.safetensors"), folder.path("out.safetensors"));
-    write(&input, &usual());
-    refused(
-        &[
-            "attend",
-            "full",
-            "--input",
-            input.to_str().unwrap(),
-            "--output",
-            output.to_str().unwrap(),
-            "--backend",
-            "gpu",
-            "--adapter",
-            "no adapter has this name",
-        ],
-        3,
-        &["no adapter has this name"],
+    let files = Files::new("adapter");
+    files.write(&usual());
+    let name = "no adapter has this name";
+    refused(&files.arguments("full", &["--backend", "gpu", "--adapter", name]), 3, &[name]);
+}
+
+/// Two matrices of 256 MiB in an address space of 400 MiB: the run is known to need more before it takes any.
+#[cfg(target_os = "linux")]
+#[test]
+fn memory_that_runs_out_is_status_4() {
+    let files = Files::new("memory");
+    files.write(
+        &["q", "k", "v"].into_iter().zip(1..).map(|(name, seed)| (name, f32s(&[1, 4, 4096, 1], seed))).collect(),
     );
+    let limited = |limit: &str| {
+        let script = format!("ulimit -v {limit}; exec \"$0\" \"$@\"");
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &script, env!("CARGO_BIN_EXE_attention-lab")]);
+        let done = shell.args(files.arguments("full_naive", &["--backend", "cpu"])).output().expect("a shell");
+        (done.status.code(), String::from_utf8_lossy(&done.stderr).into_owned())
+    };
+    let (code, complaint) = limited("400000");
+    assert_eq!(code, Some(4), "{complaint}");
+    assert!(complaint.contains("out of memory") && !complaint.contains("panicked"), "{complaint}");
+    assert!(!files.output.exists(), "nothing is written");
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_race_is_status_130_and_leaves_no_file() {
+    use std::io::{BufRead, BufReader};
+    let folder = Folder::new("interrupted");
+    let out = folder.path("race.json");
+    let mut race = Command::new(env!("CARGO_BIN_EXE_attention-lab"))
+        .args(["bench", "--backend", "cpu", "--variants", "full", "--lengths", "16,16384", "--budget", "600"])
+        .args(["--rounds", "3", "--out", out.to_str().expect("a path of text")])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    // Its first word of progress says that it is under way.
+    let mut progress = BufReader::new(race.stderr.take().expect("piped"));
+    let mut line = String::new();
+    progress.read_line(&mut line).expect("a line");
+    assert!(line.contains("1/2"), "{line}");
+    let sent = Command::new("kill").args(["-INT", &race.id().to_string()]).status().expect("kill");
+    assert!(sent.success());
+    let done = race.wait_with_output().expect("it ends");
+    assert_eq!(done.status.code(), Some(130));
+    assert!(done.stdout.is_empty() && !out.exists(), "half a race is no result");
 }
 
 #[test]

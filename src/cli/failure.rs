@@ -88,6 +88,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_failure_has_the_status_that_the_interface_gives_it() {
+        use attention_lab::gpu::Error;
+        let of = |error: Error| Failure::from(error).code();
+        assert_eq!(Failure::request("no").code(), 2);
+        assert_eq!(of(Error::NoAdapter { wanted: None, found: vec![] }), 3);
+        assert_eq!(of(Error::TooLarge { what: "x".into(), needs: 2, limit: 1, limit_name: "limit" }), 3);
+        assert_eq!(of(Error::Lost { reason: "reset".into() }), 4);
+        assert_eq!(of(Error::OutOfMemory { what: "x".into() }), 4);
+        assert_eq!(of(Error::Cancelled), 130);
+        assert_eq!(Failure::from(cpu::Error::Cancelled).code(), 130);
+    }
+
+    #[test]
     fn the_nearest_name_is_the_one_meant() {
         let names = ["full", "full_naive", "sliding_window", "linformer", "linear"];
         assert_eq!(nearest("linaer", &names), Some("linear"));
