@@ -30,6 +30,27 @@ pub enum Verdict {
     MemoryEnds { variant: String, length: usize },
 }
 
+/// A ratio of bytes as people say it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Weight {
+    /// So many times less memory, above 1.
+    Lighter(f64),
+    /// So many times more, above 1.
+    Heavier(f64),
+    Same,
+}
+
+impl Weight {
+    /// Of the other's bytes over a variant's own. What rounds to 1.00 is the same.
+    pub fn of(ratio: f64) -> Self {
+        match ratio {
+            r if r >= 1.005 => Self::Lighter(r),
+            r if 1.0 / r >= 1.005 => Self::Heavier(1.0 / r),
+            _ => Self::Same,
+        }
+    }
+}
+
 /// Everything that can be said of these curves, against the one called `base` (usually `full`).
 pub fn verdicts(curves: &[Curves], base: &str, quantum_ms: f64, limit_bytes: Option<u64>) -> Vec<Verdict> {
     let mut out = Vec::new();
@@ -132,6 +153,13 @@ mod tests {
             .collect();
         assert_eq!(growth, [2.0, 1.0]);
         assert_eq!(said.len(), 6);
+    }
+
+    #[test]
+    fn a_ratio_of_bytes_is_never_said_upside_down() {
+        assert_eq!(Weight::of(0.8), Weight::Heavier(1.25));
+        assert_eq!(Weight::of(3.0), Weight::Lighter(3.0));
+        assert_eq!([1.0, 1.004, 0.997].map(Weight::of), [Weight::Same; 3]);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use attention_lab::lab::experiment::Experiment;
 use attention_lab::lab::protocol::{AdapterFacts, Point};
 use attention_lab::lab::results::curves;
 use attention_lab::measure::crossover::Order;
-use attention_lab::measure::verdict::{Verdict, verdicts};
+use attention_lab::measure::verdict::{Verdict, Weight, verdicts};
 
 pub fn print_report(adapter: &AdapterFacts, e: &Experiment, points: &[Point], rates: &[Rate]) -> Result<(), Failure> {
     let causal = if e.causal { ", causal" } else { "" };
@@ -94,9 +94,11 @@ fn sentence(verdict: &Verdict) -> String {
             Order::Slower { to } => format!("{variant} is slower than {than} at {to}"),
             Order::Unclear { to } => format!("{variant} and {than} do not differ by more than the noise at {to}"),
         },
-        Verdict::Memory { variant, than, length, ratio } => {
-            format!("{variant} needs {ratio:.2} times less memory than {than} at {length}")
-        }
+        Verdict::Memory { variant, than, length, ratio } => match Weight::of(*ratio) {
+            Weight::Lighter(times) => format!("{variant} needs {times:.2} times less memory than {than} at {length}"),
+            Weight::Heavier(times) => format!("{variant} needs {times:.2} times more memory than {than} at {length}"),
+            Weight::Same => format!("{variant} needs as much memory as {than} at {length}"),
+        },
         Verdict::Growth { variant, law, theory } => {
             let error = law.error.map(|e| format!(" ± {e:.2}")).unwrap_or_default();
             let theory = theory.map(|t| format!("; in theory {t}")).unwrap_or_default();
