@@ -10,15 +10,18 @@ export function drawChart(element, chart) {
   const lengths = [...new Set(points.map((p) => p.n))].sort((a, b) => a - b);
   const predicted = chart.series.flatMap((s) => s.predicted);
   const values = [...points.map((p) => p.y), ...predicted.map((p) => p.y)];
+  // Everything beside the field is as large as its letters, which grow with the screen.
+  const { size, across } = letters(element);
+  const marginRight = fitted(ends, chart.width * 0.42 - GAP, across) + GAP + 4;
   const svg = Plot.plot({
     width: chart.width,
     height: Math.round(Math.max(300, chart.width * 0.62)),
     marginTop: 14,
-    marginLeft: 62,
-    marginRight: Math.min(chart.width * 0.4, 18 + 6.9 * Math.max(0, ...ends.map((end) => end.name.length))),
-    marginBottom: 46,
-    style: { background: 'transparent', color: 'var(--ink)', fontFamily: 'var(--sans)', fontSize: '0.75rem', overflow: 'visible' },
-    x: { type: 'log', base: 2, label: chart.xLabel, labelAnchor: 'center', labelArrow: false, labelOffset: 38, ticks: thinned(lengths, chart.width), tickFormat: (n) => d3.format(',')(n) },
+    marginLeft: 5.2 * size,
+    marginRight,
+    marginBottom: 3.9 * size,
+    style: { background: 'transparent', color: 'var(--ink)', fontFamily: 'var(--sans)', fontSize: `${size}px`, overflow: 'visible' },
+    x: { type: 'log', base: 2, label: chart.xLabel, labelAnchor: 'center', labelArrow: false, labelOffset: 3.2 * size, ticks: thinned(lengths, (chart.width - 5.2 * size - marginRight) / (4.9 * size)), tickFormat: (n) => d3.format(',')(n) },
     y: {
       type: 'log', label: null, grid: true, ticks: chart.kind === 'bytes' ? powers(values, 4) : powers(values, 10),
       domain: bounds(values, chart.kind === 'bytes' ? 4 : 10), tickFormat: chart.kind === 'bytes' ? bytes : milliseconds,
@@ -34,14 +37,37 @@ export function drawChart(element, chart) {
         stroke: (p) => p.series.colour,
         fill: (p) => (p.series.overlay ? 'var(--paper)' : p.series.colour),
       }),
-      Plot.text(ends, { x: 'n', y: 'y', text: 'name', fill: (p) => p.colour, textAnchor: 'start', dx: 9, }),
+      Plot.text(ends, { x: 'n', y: 'y', text: 'name', fill: (p) => p.colour, textAnchor: 'start', dx: GAP }),
       Plot.tip(points, Plot.pointer({ x: 'n', y: 'y', title: 'tip', fill: 'var(--sheet)', stroke: 'var(--line)', fontSize: 12 })),
     ],
   });
   svg.setAttribute('role', 'img');
   svg.setAttribute('aria-label', chart.label);
   element.replaceChildren(svg);
-  spread(svg, ends);
+  spread(svg, ends, size);
+}
+
+// Between the end of a line and its label.
+const GAP = 9;
+
+// The size of a chart's letters in pixels, and how wide a text is in them.
+function letters(element) {
+  const size = 0.75 * parseFloat(getComputedStyle(document.documentElement).fontSize);
+  const pen = document.createElement('canvas').getContext('2d');
+  pen.font = `${size}px ${getComputedStyle(element).fontFamily}`;
+  return { size, across: (text) => pen.measureText(text).width };
+}
+
+// Breaks the labels that are wider than `most` into two lines; the width that all of them take.
+function fitted(ends, most, across) {
+  for (const end of ends) {
+    const words = end.name.split(' ');
+    if (across(end.name) <= most || words.length < 2) continue;
+    const halves = words.slice(1).map((_, at) => [words.slice(0, at + 1).join(' '), words.slice(at + 1).join(' ')]);
+    const wide = ([first, second]) => Math.max(across(first), across(second));
+    end.name = halves.reduce((best, next) => (wide(next) < wide(best) ? next : best)).join('\n');
+  }
+  return Math.max(0, ...ends.flatMap((end) => end.name.split('\n').map(across)));
 }
 
 // Direct labels: one per series, where its line ends, the predicted part included.
@@ -67,25 +93,27 @@ function powers(values, base) {
 }
 
 // Labels that would lie on one another are moved apart, from the top down.
-function spread(svg, ends) {
+function spread(svg, ends, size) {
   const texts = [...svg.querySelectorAll('[aria-label="text"] text')].slice(0, ends.length);
   const placed = texts
-    .map((text) => {
+    .map((text, at) => {
       const [, x, y] = /translate\(([-\d.]+),\s*([-\d.]+)\)/.exec(text.getAttribute('transform')) ?? [];
-      return { text, x: Number(x), y: Number(y) };
+      return { text, x: Number(x), y: Number(y), lines: ends[at].name.split('\n').length };
     })
     .filter((label) => Number.isFinite(label.y))
     .sort((a, b) => a.y - b.y);
   let floor = -Infinity;
   for (const label of placed) {
-    const y = Math.max(label.y, floor + 14);
+    const half = (label.lines * 1.15 * size) / 2;
+    const y = Math.max(label.y, floor + half);
     label.text.setAttribute('transform', `translate(${label.x},${y})`);
-    floor = y;
+    floor = y + half;
   }
 }
 
-function thinned(lengths, width) {
-  const step = Math.max(1, Math.ceil((lengths.length * 58) / Math.max(width - 150, 100)));
+// The lengths that have a tick where `room` of them fit, the longest among them.
+function thinned(lengths, room) {
+  const step = Math.max(1, Math.ceil(lengths.length / Math.max(room, 1)));
   return lengths.filter((_, i) => (lengths.length - 1 - i) % step === 0);
 }
 
