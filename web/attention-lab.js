@@ -1,4 +1,4 @@
-// The lab for programs: numbers and no interface.
+// The lab for authors: numbers and no interface, or figures as elements.
 //
 //   import { Lab } from './attention-lab.js';
 //   const lab = await Lab.create({ backend: 'auto' });
@@ -9,7 +9,12 @@
 //
 // Everything runs where it is called, on the page or in a worker; on the CPU back end `execute` holds that thread until it
 // is done, so call it from a worker there.
-import init, { api_open } from './attention_lab.js';
+//
+// Loading this module also defines the element <attention-lab>, see element.js.
+import { api_open } from './attention_lab.js';
+import { AttentionLab, openModule } from './element.js';
+
+export { AttentionLab };
 
 /// What every call throws. `code` is `invalid` (the request makes no sense), `refused` (this method or device can't serve
 /// it), `no_adapter`, `lost`, `out_of_memory` or `internal`; `nearest` the nearest request that would do, in words, or null.
@@ -21,8 +26,6 @@ export class LabError extends Error {
     this.nearest = nearest;
   }
 }
-
-let ready;
 
 /// A device, or the lab's own code on the processor.
 export class Lab {
@@ -39,7 +42,7 @@ export class Lab {
     if (!['auto', 'gpu', 'cpu'].includes(backend)) {
       throw new LabError({ code: 'invalid', message: `there is no backend \`${backend}\`; there are auto, gpu, cpu` });
     }
-    await (ready ??= init());
+    await openModule();
     return new Lab(await calling(() => api_open(backend)));
   }
 

@@ -1,5 +1,14 @@
-// What the page asks of JavaScript: charts, and saving a file. The wasm module calls these by name.
+// What the page asks of JavaScript: its worker, charts, and saving a file. The wasm module calls these by name. Everything is
+// found beside this module, so that a figure also works in a page of another site.
 globalThis.attentionLabHost = {
+  address: (path) => new URL(path, import.meta.url).href,
+  startWorker() {
+    const address = new URL('./worker.js', import.meta.url).href;
+    if (new URL(address).origin === location.origin) return new Worker(address, { type: 'module' });
+    // A worker's first script must be the page's own; from there on it may import what the lab's server allows (CORS).
+    const script = URL.createObjectURL(new Blob([`import ${JSON.stringify(address)};`], { type: 'text/javascript' }));
+    return new Worker(script, { type: 'module' });
+  },
   // Draws a chart into `element` from a JSON description; resolves when it stands.
   async drawChart(element, json) {
     const { drawChart } = await import('./charts.js');

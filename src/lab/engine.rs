@@ -11,15 +11,17 @@ mod painter;
 mod pause;
 mod prepared;
 pub mod rates;
+mod shared;
 mod sweep;
 mod timing;
 mod tune;
 
 pub use device::Fault;
 pub use inbox::Handle;
+pub use shared::Shared;
 
 use super::experiment::Experiment;
-use super::protocol::{Backend, Command, Event};
+use super::protocol::{Backend, Command, Event, Notice};
 use crate::attention::{Setup, Variant};
 use crate::gpu::Options;
 use crate::measure::schedule::Effort;
@@ -29,6 +31,7 @@ use explore::Explored;
 use inbox::Watch;
 use painter::Painter;
 use prepared::{Planned, Prepared};
+use shared::Turn;
 use std::rc::Rc;
 use timing::Stopwatch;
 use tune::Tuning;
@@ -41,6 +44,9 @@ pub struct Engine {
     inbox: Handle,
     events: Rc<dyn Fn(Event)>,
     options: Options,
+    shared: Shared,
+    /// Held while it works.
+    turn: Option<Turn>,
     device: Device,
     started: bool,
     shows: [Option<Show>; 2],
@@ -59,11 +65,18 @@ pub struct Engine {
 impl Engine {
     /// An engine that tells `events` what happens. `options` choose the adapter. Nothing is opened before `Start`.
     pub fn new(options: Options, events: impl Fn(Event) + 'static) -> (Handle, Self) {
+        Self::sharing(Shared::default(), options, events)
+    }
+
+    /// [`Engine::new`] on the device that other engines of this thread use as well.
+    pub fn sharing(shared: Shared, options: Options, events: impl Fn(Event) + 'static) -> (Handle, Self) {
         let inbox = Handle::default();
         let engine = Self {
             inbox: inbox.clone(),
             events: Rc::new(events),
             options,
+            shared,
+            turn: None,
             device: Device::Cpu,
             started: false,
             shows: Default::default(),
@@ -87,22 +100,41 @@ impl Engine {
     /// Serves commands until the handle is closed.
     pub async fn serve(&mut self) {
         loop {
-            if self.inbox.is_empty()
-                && let Some(plate) = self.untimed.pop()
-            {
-                self.time_idly(plate).await;
+            // Work that nobody waits for is done in pieces, and others may go on in between.
+            if self.inbox.is_empty() && self.work_idly().await {
                 continue;
             }
-            if self.inbox.is_empty() && self.tune_idly().await {
-                continue;
-            }
+            self.turn = None;
             let Some(command) = self.inbox.next().await else { return };
+            self.take_turn().await;
             self.handle(command).await;
         }
     }
 
+    /// Times one plate, or measures the kernels of one op; false where there is nothing to do.
+    async fn work_idly(&mut self) -> bool {
+        self.take_turn().await;
+        if let Some(plate) = self.untimed.pop() {
+            self.time_idly(plate).await;
+            return true;
+        }
+        self.tune_idly().await
+    }
+
+    /// Lets the other engines of the device go first, then works on.
+    async fn take_turn(&mut self) {
+        self.turn = None;
+        self.turn = Some(self.shared.turn().await);
+    }
+
     /// Serves what has been sent so far, and what comes while it is served; then times what was explored.
     pub async fn drain(&mut self) {
+        self.take_turn().await;
+        self.serve_waiting().await;
+        self.turn = None;
+    }
+
+    async fn serve_waiting(&mut self) {
         loop {
             while let Some(command) = self.inbox.pop() {
                 self.handle(command).await;
@@ -208,7 +240,7 @@ impl Engine {
     }
 
     async fn start(&mut self, backend: Backend) -> Result<(), Fault> {
-        match Device::open(backend, &self.options).await {
+        match Device::open(backend, &self.options, &self.shared).await {
             Ok((device, notice)) => {
                 self.take(device);
                 self.started = true;
@@ -233,7 +265,7 @@ impl Engine {
         self.use_tuned();
     }
 
-    async fn ready(&mut self, notice: Option<String>) {
+    async fn ready(&mut self, notice: Option<Notice>) {
         let quantum_ns = match self.stopwatch().await {
             Ok(stopwatch) => Some(stopwatch.quantum_ms() * 1e6),
             Err(_) => None,
@@ -256,15 +288,14 @@ impl Engine {
     async fn recover(&mut self, reason: String, restore: bool) -> bool {
         let experiment = self.explored.take().map(|explored| explored.experiment);
         let Device::Gpu(gpu) = &self.device else { return false };
-        let (device, recovered) = match gpu.recreate().await {
+        let (device, recovered) = match self.shared.reopen(gpu).await {
             Ok(gpu) => (Device::Gpu(gpu), true),
             Err(_) => (Device::Cpu, false),
         };
         self.take(device);
         self.emit(Event::DeviceLost { reason, recovered });
         if !recovered {
-            let notice = "The GPU went away and could not be had again; the lab computes on the processor.";
-            self.ready(Some(notice.into())).await;
+            self.ready(Some(Notice::WentAway)).await;
         }
         if let Some(experiment) = experiment.filter(|_| restore) {
             let command = Command::Explore { experiment: Box::new(experiment.clone()) };

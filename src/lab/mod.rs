@@ -14,5 +14,5 @@ pub mod screen;
 pub mod session;
 
 pub use embed::Embed;
-pub use engine::{Engine, Handle};
+pub use engine::{Engine, Handle, Shared};
 pub use experiment::{Complaint, Experiment};

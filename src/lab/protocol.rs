@@ -27,6 +27,21 @@ pub enum Backend {
     Cpu,
 }
 
+/// Why it is not a GPU that computes. The page says it in its language, programs in English.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(tag = "why", rename_all = "snake_case")]
+pub enum Notice {
+    #[error(
+        "The only graphics adapter here, {name}, computes on the processor; the lab's own CPU code is many times faster and \
+         is used in its place."
+    )]
+    SoftwareAdapter { name: String },
+    #[error("No GPU can be used here ({reason}); the lab computes on the processor.")]
+    NoGpu { reason: String },
+    #[error("The GPU went away and could not be had again; the lab computes on the processor.")]
+    WentAway,
+}
+
 /// The rectangle of the matrix that a plate shows, in cells; fractional while zooming.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Viewport {
@@ -122,7 +137,7 @@ pub enum Event {
     Ready {
         adapter: AdapterFacts,
         backend: Backend,
-        notice: Option<String>,
+        notice: Option<Notice>,
     },
     /// Pipelines made, of how many.
     Progress {
@@ -137,11 +152,13 @@ pub enum Event {
         numbers: Numbers,
     },
     /// A plate has been drawn. `exact` is false while a coarser picture stands in for the one being computed. `domain` is
-    /// what the ends of the colour bar mean: 0 to 1 for weights, symmetric around 0 for scores and differences.
+    /// what the ends of the colour bar mean: 0 to 1 for weights, symmetric around 0 for scores and differences. `largest` is
+    /// the largest size of what is shown.
     Plate {
         plate: usize,
         exact: bool,
         domain: [f64; 2],
+        largest: f64,
         non_finite: u64,
         pool: Pool,
         ms: f64,

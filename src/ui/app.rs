@@ -26,7 +26,9 @@ pub fn mount(root: web_sys::HtmlElement) {
         provide_context(lab);
         lab.start(Backend::Auto);
         browser::keep_address(lab);
-        browser::keep_theme(lab);
+        if let Some(html) = document().document_element() {
+            browser::keep_theme(lab, html);
+        }
         browser::keep_visibility(lab);
         browser::offer_commands(lab);
         explore(lab);

@@ -20,6 +20,67 @@ extern "C" {
     /// `web/host.js`: saves a text as a file.
     #[wasm_bindgen(js_namespace = attentionLabHost, js_name = saveText)]
     pub fn save_text(name: &str, kind: &str, text: &str);
+    /// `web/host.js`: starts the engine's worker.
+    #[wasm_bindgen(js_namespace = attentionLabHost, js_name = startWorker, catch)]
+    pub fn start_worker() -> Result<web_sys::Worker, JsValue>;
+    /// `web/host.js`: the address of a path of the lab, also where a figure stands in a page of another site.
+    #[wasm_bindgen(js_namespace = attentionLabHost)]
+    pub fn address(path: &str) -> String;
+}
+
+/// A listener, taken down when this is dropped.
+pub struct Listening {
+    target: web_sys::EventTarget,
+    event: &'static str,
+    heard: JsValue,
+    _closure: Box<dyn std::any::Any>,
+}
+
+impl Listening {
+    pub fn to<E: wasm_bindgen::convert::FromWasmAbi + 'static>(
+        target: &web_sys::EventTarget,
+        event: &'static str,
+        heard: impl Fn(E) + 'static,
+    ) -> Self {
+        let closure = Closure::<dyn Fn(E)>::new(heard);
+        let heard: JsValue = closure.as_ref().clone();
+        let _ = target.add_event_listener_with_callback(event, heard.unchecked_ref());
+        Self { target: target.clone(), event, heard, _closure: Box::new(closure) }
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        let _ = self.target.remove_event_listener_with_callback(self.event, self.heard.unchecked_ref());
+    }
+}
+
+/// Listens as long as the part of the page that asks is there.
+pub fn listen<E: wasm_bindgen::convert::FromWasmAbi + 'static>(
+    target: &web_sys::EventTarget,
+    event: &'static str,
+    heard: impl Fn(E) + 'static,
+) {
+    StoredValue::new_local(Listening::to(target, event, heard));
+}
+
+/// Calls `resized` with every size that an element has, as long as the part of the page that asks is there.
+pub fn on_resize(element: &web_sys::Element, resized: impl Fn(&web_sys::Element) + 'static) {
+    struct Watching(
+        web_sys::ResizeObserver,
+        #[expect(dead_code, reason = "what the observer calls")] Closure<dyn Fn()>,
+    );
+    impl Drop for Watching {
+        fn drop(&mut self) {
+            self.0.disconnect();
+        }
+    }
+    let measured = element.clone();
+    let closure = Closure::<dyn Fn()>::new(move || resized(&measured));
+    if let Ok(observer) = web_sys::ResizeObserver::new(closure.as_ref().unchecked_ref()) {
+        observer.observe(element);
+        StoredValue::new_local(Watching(observer, closure));
+    }
 }
 
 /// The query of the page's address, without the question mark.
@@ -65,14 +126,11 @@ pub async fn copy_address(query: String) -> bool {
     wasm_bindgen_futures::JsFuture::from(copied).await.is_ok()
 }
 
-/// Lays the chosen theme on the document and follows the system's.
-pub fn keep_theme(lab: Lab) {
+/// Lays the chosen theme on `root`, the document's own or a figure's, and follows what surrounds it.
+pub fn keep_theme(lab: Lab, root: web_sys::Element) {
+    let here = root.clone();
     if let Ok(Some(media)) = window().match_media("(prefers-color-scheme: dark)") {
-        lab.session.system_dark().set(media.matches());
-        let heard = media.clone();
-        let on_change = Closure::<dyn Fn()>::new(move || lab.session.system_dark().set(heard.matches()));
-        media.set_onchange(Some(on_change.as_ref().unchecked_ref()));
-        on_change.forget();
+        listen(&media, "change", move |_: web_sys::Event| lab.session.system_dark().set(is_dark(&here)));
     }
     Effect::new(move |_| {
         let theme = match lab.session.experiment().with(|e| e.theme) {
@@ -80,17 +138,24 @@ pub fn keep_theme(lab: Lab) {
             Theme::Light => "light",
             Theme::Dark => "dark",
         };
-        if let Some(root) = document().document_element() {
-            let _ = root.set_attribute("data-theme", theme);
-        }
+        let _ = root.set_attribute("data-theme", theme);
+        lab.session.system_dark().set(is_dark(&root));
     });
+}
+
+/// Whether an element is drawn dark: where its surroundings can be both, the system decides.
+fn is_dark(element: &web_sys::Element) -> bool {
+    let style = window().get_computed_style(element).ok().flatten();
+    let scheme = style.and_then(|style| style.get_property_value("color-scheme").ok()).unwrap_or_default();
+    let system = || window().match_media("(prefers-color-scheme: dark)").ok().flatten().is_some_and(|m| m.matches());
+    scheme.contains("dark") && (!scheme.contains("light") || system())
 }
 
 /// Tells the engine when the page is hidden and shown: measuring pauses meanwhile.
 pub fn keep_visibility(lab: Lab) {
-    let on_change = Closure::<dyn Fn()>::new(move || lab.send_now(Command::Visible { visible: !document().hidden() }));
-    let _ = document().add_event_listener_with_callback("visibilitychange", on_change.as_ref().unchecked_ref());
-    on_change.forget();
+    listen(&document(), "visibilitychange", move |_: web_sys::Event| {
+        lab.send_now(Command::Visible { visible: !document().hidden() });
+    });
 }
 
 /// Puts `attentionLab.command(json)` on the window: the engine's protocol by hand, for the console and for tests, which

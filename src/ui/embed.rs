@@ -1,5 +1,7 @@
 //! One figure of the lab alone, inside another page: a plate or two, or the charts of a sweep, with the controls that the
-//! address asks for.
+//! address or the element's attributes ask for.
+
+mod around;
 
 use super::app::{adapter_line, explore};
 use super::browser;
@@ -11,53 +13,98 @@ use super::components::inspector::{Inspector, LengthControl};
 use super::components::numbers::NumbersTable;
 use super::components::plate::Plate;
 use super::components::readout::Readout;
-use super::components::results::sweep_file;
 use super::components::state_line::StateLine;
 use super::components::sweep::{SweepSetup, begin_sweep};
 use super::components::text_input::Tokens;
 use super::components::thumbnail::mask_of;
 use super::components::tools::Tools;
-use super::messages::{Heard, MAX_MESSAGE_CHARS, Said};
 use super::pages::speed::Overlays;
-use super::state::{Lab, Phase, Place, SessionStoreFields, known, setup_of, use_lab};
+use super::state::{Lab, Place, SessionStoreFields, known, setup_of, use_lab};
 use super::texts::{self, t};
 use crate::lab::embed::{Embed, Run};
 use crate::lab::permalink;
-use crate::lab::protocol::Command;
+use crate::lab::protocol::{Backend, Command};
+use around::{Around, Talk};
+use leptos::mount::UnmountHandle;
 use leptos::prelude::*;
-use wasm_bindgen::prelude::*;
+use leptos::tachys::view::Mountable;
 
 /// What is shown of the page where the address does not say.
 const USUAL: [&str; 6] = ["state", "tools", "length", "legend", "readout", "findings"];
 
-/// Builds the embed in `root`.
+/// Builds the embed in `root`, as the page's address describes it.
 pub fn mount(root: web_sys::HtmlElement) {
-    let (embed, experiment, complaints) = crate::lab::embed::parse(&browser::query());
+    let themed = document().document_element().unwrap_or_else(|| root.clone().into());
+    let measured = document().body().unwrap_or_else(|| root.clone());
+    let surface = Surface { root, themed, measured: measured.into() };
+    open(surface, &browser::query(), Around::Parent).0.forget();
+}
+
+/// A figure in an element of somebody's page; dropping it takes the figure away, and its engine with it.
+pub struct Mounted {
+    talk: Talk,
+    _mounted: Box<dyn std::any::Any>,
+}
+
+impl Mounted {
+    /// Hears a message, as an embed hears it from its parent.
+    pub fn hear(&self, json: &str) {
+        self.talk.hear(json);
+    }
+
+    /// The state as a permalink's query.
+    pub fn query(&self) -> String {
+        self.talk.query()
+    }
+}
+
+/// Builds the figure that `query` describes in `root`; `hears` is called with the JSON of every message.
+pub fn figure(root: web_sys::HtmlElement, query: &str, hears: js_sys::Function) -> Mounted {
+    let surface = Surface { themed: root.clone().into(), measured: root.clone().into(), root };
+    let (mounted, talk) = open(surface, query, Around::Element(hears));
+    Mounted { talk, _mounted: Box::new(mounted) }
+}
+
+/// What a figure is built in: its root, the element that carries the theme, and the one whose height is told.
+struct Surface {
+    root: web_sys::HtmlElement,
+    themed: web_sys::Element,
+    measured: web_sys::Element,
+}
+
+fn open(surface: Surface, query: &str, around: Around) -> (UnmountHandle<impl Mountable + use<>>, Talk) {
+    let (embed, experiment, complaints) = crate::lab::embed::parse(query);
     texts::use_language(&experiment.lang);
+    let Surface { root, themed, measured } = surface;
     root.set_inner_html("");
-    leptos::mount::mount_to(root, move || {
+    // Filled while the figure is built, which is at once.
+    let built = std::rc::Rc::new(std::cell::Cell::new(None));
+    let building = built.clone();
+    let mounted = leptos::mount::mount_to(root, move || {
         let lab = Lab::new(experiment, complaints);
         provide_context(lab);
         provide_context(Tokens::of(lab));
         provide_context(Overlays(RwSignal::new(Vec::new())));
         let begun = RwSignal::new(false);
-        browser::keep_theme(lab);
+        browser::keep_theme(lab, themed);
         browser::keep_visibility(lab);
         explore(lab);
-        speak(lab);
-        listen(lab, begun, embed.gpu);
+        let talk = Talk::new(lab, begun, embed.gpu, around);
+        talk.speak(&measured);
+        talk.listen();
+        building.set(Some(talk));
         let at_once = embed.run == Run::Auto;
         let view = view! { <Figure embed=embed.clone() begun/> };
         if at_once {
             begin(lab, begun, embed.gpu);
         }
         view
-    })
-    .forget();
+    });
+    (mounted, built.take().expect("the figure was built just now"))
 }
 
 /// Starts the engine once, and what the figure is about with it.
-fn begin(lab: Lab, begun: RwSignal<bool>, backend: crate::lab::protocol::Backend) {
+fn begin(lab: Lab, begun: RwSignal<bool>, backend: Backend) {
     if begun.get_untracked() {
         lab.send_now(Command::Visible { visible: true });
         return;
@@ -121,7 +168,7 @@ fn Figure(embed: Embed, begun: RwSignal<bool>) -> impl IntoView {
             <figcaption class="embed-caption">
                 {caption.map(|caption| view! { <p>{caption}</p> })}
                 <span class="small">{move || begun.get().then(|| adapter_line(lab))}</span>
-                <a href=move || format!("./?{}", lab.session.experiment().with(|e| permalink::write(e).query)) target="_blank" rel="noopener">{t("embed.open")}</a>
+                <a href=move || browser::address(&format!("./?{}", lab.session.experiment().with(|e| permalink::write(e).query))) target="_blank" rel="noopener">{t("embed.open")}</a>
             </figcaption>
         </figure>
     }
@@ -147,100 +194,5 @@ fn Still() -> impl IntoView {
                 <path d=path fill="var(--family)"/>
             </svg>
         })
-    }
-}
-
-/// Tells the surrounding page what happens.
-fn speak(lab: Lab) {
-    let session = lab.session;
-    Effect::new(move |_| {
-        if session.phase().get() == Phase::Ready {
-            let facts = session.adapter().get().unwrap_or_default();
-            say(&Said::Ready { adapter: facts.name, backend: facts.backend });
-        }
-    });
-    Effect::new(move |_| {
-        if let Phase::Failed(message) = session.phase().get() {
-            say(&Said::Error { message });
-        }
-    });
-    Effect::new(move |_| {
-        for complaint in session.complaints().get() {
-            say(&Said::Error { message: complaint.to_string() });
-        }
-    });
-    Effect::new(move |_| {
-        if let Some(refused) = session.refused().get() {
-            say(&Said::Error { message: format!("{}: {}", refused.what, refused.reason) });
-        }
-    });
-    Effect::new(move |_| say(&Said::State { query: session.experiment().with(|e| permalink::write(e).query) }));
-    let running = Memo::new(move |_| session.sweep().with(|sweep| sweep.running));
-    Effect::new(move |before: Option<bool>| {
-        let now = running.get();
-        if before == Some(true) && !now {
-            say(&Said::Result { result: Box::new(sweep_file(lab)) });
-        }
-        now
-    });
-    if let Some(body) = document().body() {
-        let measured = body.clone();
-        let on_resize = Closure::<dyn Fn()>::new(move || say(&Said::Height { height: measured.scroll_height() }));
-        if let Ok(observer) = web_sys::ResizeObserver::new(on_resize.as_ref().unchecked_ref()) {
-            observer.observe(&body);
-        }
-        // The embed speaks as long as it is there.
-        on_resize.forget();
-    }
-}
-
-/// Hears what the surrounding page asks; messages from anyone else are not for us.
-fn listen(lab: Lab, begun: RwSignal<bool>, backend: crate::lab::protocol::Backend) {
-    let on_message = Closure::<dyn Fn(web_sys::MessageEvent)>::new(move |message: web_sys::MessageEvent| {
-        let parent = window().parent().ok().flatten();
-        let parent: Option<JsValue> = parent.map(Into::into);
-        let from_parent = parent.is_some() && parent == message.source().map(Into::into);
-        let Ok(json) = js_sys::JSON::stringify(&message.data()) else { return };
-        // `undefined` has no JSON.
-        let Some(text) = json.dyn_ref::<js_sys::JsString>().filter(|text| text.length() <= MAX_MESSAGE_CHARS) else {
-            return;
-        };
-        if !from_parent {
-            return;
-        }
-        match Heard::read(&String::from(text)) {
-            None => {}
-            Some(Err(message)) => say(&Said::Error { message }),
-            Some(Ok(Heard::Set(pairs))) => set(lab, &pairs),
-            Some(Ok(Heard::Run)) => begin(lab, begun, backend),
-            Some(Ok(Heard::Pause)) => {
-                lab.send_now(Command::Cancel);
-                lab.send_now(Command::Visible { visible: false });
-            }
-            Some(Ok(Heard::Export)) => say(&Said::Result { result: Box::new(sweep_file(lab)) }),
-        }
-    });
-    let _ = window().add_event_listener_with_callback("message", on_message.as_ref().unchecked_ref());
-    on_message.forget();
-}
-
-/// Lays keys over the state there is; what cannot be taken is told.
-fn set(lab: Lab, pairs: &[(String, String)]) {
-    let query = lab.session.experiment().with_untracked(|e| permalink::write(e).query);
-    let Ok(params) = web_sys::UrlSearchParams::new_with_str(&query) else { return };
-    for (key, value) in pairs {
-        params.set(key, value);
-    }
-    let (experiment, complaints) = permalink::parse(&String::from(params.to_string()));
-    for complaint in &complaints {
-        say(&Said::Error { message: complaint.to_string() });
-    }
-    lab.edit(|e| *e = experiment);
-}
-
-fn say(said: &Said) {
-    let Some(parent) = window().parent().ok().flatten().filter(|parent| **parent != *window()) else { return };
-    if let Ok(message) = js_sys::JSON::parse(&said.to_json()) {
-        let _ = parent.post_message(&message, "*");
     }
 }

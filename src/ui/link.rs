@@ -1,12 +1,13 @@
-//! The page's end of the engine's worker: commands go out at most once per animation frame, events come in.
+//! A figure's end of its engine in the worker: commands go out at most once per animation frame, events come in.
 
+use super::browser::{self, Listening};
 use crate::lab::protocol::{Command, Event};
 use crate::lab::queue::Queue;
 use crate::measure::tune::Tuned;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use wasm_bindgen::prelude::*;
-use web_sys::{MessageEvent, OffscreenCanvas, Worker, WorkerOptions, WorkerType};
+use web_sys::{MessageChannel, MessageEvent, MessagePort, OffscreenCanvas, Worker};
 
 /// Where the browser keeps what was measured of the adapter's kernels.
 const KEPT: &str = "attention-lab.kernels";
@@ -27,42 +28,60 @@ fn kept() -> Option<Tuned> {
     serde_json::from_str(&storage()?.get_item(KEPT).ok()??).ok()
 }
 
-/// A running worker. Clones speak to the same one.
+thread_local! {
+    /// The one worker of all figures on this page, and with it the one device.
+    static WORKER: RefCell<Option<Worker>> = const { RefCell::new(None) };
+}
+
+fn worker() -> Result<Worker, JsValue> {
+    if let Some(worker) = WORKER.with_borrow(Clone::clone) {
+        return Ok(worker);
+    }
+    let worker = browser::start_worker()?;
+    WORKER.set(Some(worker.clone()));
+    Ok(worker)
+}
+
+/// The way to an engine in the page's worker. Clones lead to the same one; it ends with the last of them.
 #[derive(Clone)]
 pub struct Link(Rc<Inner>);
 
 struct Inner {
-    worker: Worker,
+    port: MessagePort,
     waiting: RefCell<Queue>,
     scheduled: Cell<bool>,
+    _heard: [Listening; 3],
 }
 
 impl Link {
-    /// Starts the worker; `fold` is called with every event it sends.
+    /// Starts an engine; `fold` is called with every event it sends.
     pub fn start(fold: impl Fn(Event) + 'static) -> Result<Self, JsValue> {
-        let options = WorkerOptions::new();
-        options.set_type(WorkerType::Module);
-        let worker = Worker::new_with_options("./worker.js", &options)?;
+        let worker = worker()?;
+        let channel = MessageChannel::new()?;
+        let port = channel.port1();
         let fold = Rc::new(fold);
         let heard = fold.clone();
-        let on_message = Closure::<dyn Fn(MessageEvent)>::new(move |message: MessageEvent| {
-            let text = message.data().as_string().unwrap_or_default();
-            let event = serde_json::from_str(&text).unwrap_or_else(|e| Event::Failed { reason: format!("{e}") });
+        let events = Listening::to(&port, "message", move |message: MessageEvent| {
+            let event = event_of(&message);
             if let Event::Tuned { tuned } = &event {
                 keep(tuned);
             }
             heard(event);
         });
-        let on_error = Closure::<dyn Fn(web_sys::Event)>::new(move |event: web_sys::Event| {
+        // The worker itself speaks only where its module cannot be loaded.
+        let failing = fold.clone();
+        let failed = Listening::to(&worker, "message", move |message: MessageEvent| failing(event_of(&message)));
+        let broken = Listening::to(&worker, "error", move |event: web_sys::Event| {
+            WORKER.set(None);
             let reason = js_sys::Reflect::get(&event, &"message".into()).ok().and_then(|m| m.as_string());
             fold(Event::Failed { reason: reason.unwrap_or_else(|| "the worker could not be loaded".into()) });
         });
-        worker.set_onmessage(Some(on_message.as_ref().unchecked_ref()));
-        worker.set_onerror(Some(on_error.as_ref().unchecked_ref()));
-        // The page has one worker as long as it lives, so its listeners are never taken down.
-        on_message.forget();
-        on_error.forget();
-        let link = Self(Rc::new(Inner { worker, waiting: RefCell::default(), scheduled: Cell::new(false) }));
+        port.start();
+        let message = js_sys::Object::new();
+        js_sys::Reflect::set(&message, &"port".into(), &channel.port2())?;
+        worker.post_message_with_transfer(&message, &js_sys::Array::of1(&channel.port2()))?;
+        let _heard = [events, failed, broken];
+        let link = Self(Rc::new(Inner { port, waiting: RefCell::default(), scheduled: Cell::new(false), _heard }));
         if let Some(tuned) = kept() {
             link.send_now(&Command::Remember { tuned: Box::new(tuned) });
         }
@@ -83,15 +102,15 @@ impl Link {
     pub fn send_now(&self, command: &Command) {
         // Commands are plain data: writing them cannot fail.
         let text = serde_json::to_string(command).unwrap_or_default();
-        let _ = self.0.worker.post_message(&text.into());
+        let _ = self.0.port.post_message(&text.into());
     }
 
-    /// Hands a plate's canvas over to the worker.
+    /// Hands a plate's canvas over to the engine.
     pub fn attach(&self, plate: usize, canvas: &OffscreenCanvas) {
         let message = js_sys::Object::new();
         let _ = js_sys::Reflect::set(&message, &"plate".into(), &JsValue::from_f64(plate as f64));
         let _ = js_sys::Reflect::set(&message, &"canvas".into(), canvas);
-        let _ = self.0.worker.post_message_with_transfer(&message, &js_sys::Array::of1(canvas));
+        let _ = self.0.port.post_message_with_transferable(&message, &js_sys::Array::of1(canvas));
     }
 
     fn flush(&self) {
@@ -100,4 +119,18 @@ impl Link {
             self.send_now(&command);
         }
     }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let message = js_sys::Object::new();
+        let _ = js_sys::Reflect::set(&message, &"close".into(), &JsValue::TRUE);
+        let _ = self.port.post_message(&message);
+        self.port.close();
+    }
+}
+
+fn event_of(message: &MessageEvent) -> Event {
+    let text = message.data().as_string().unwrap_or_default();
+    serde_json::from_str(&text).unwrap_or_else(|e| Event::Failed { reason: format!("{e}") })
 }

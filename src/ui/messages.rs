@@ -11,8 +11,8 @@ const MAX_KEYS: usize = 100;
 /// A message from the surrounding page: `{ type: 'set', state: { variant: 'linear', n: 256 } }` or `{ type: 'run' }`...
 #[derive(Clone, Debug, PartialEq)]
 pub enum Heard {
-    /// Keys of a permalink and their values, to be laid over the state there is.
-    Set(Vec<(String, String)>),
+    /// Keys of a permalink and their values, to be laid over the state there is; none: the key's default.
+    Set(Vec<(String, Option<String>)>),
     Run,
     Pause,
     Export,
@@ -38,12 +38,13 @@ impl Heard {
     }
 }
 
-/// A value as a permalink writes it.
-fn written(value: &Value) -> Option<String> {
+/// A value as a permalink writes it; `null` takes the key away. What has no such form is passed over.
+fn written(value: &Value) -> Option<Option<String>> {
     match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Bool(truth) => Some(u8::from(*truth).to_string()),
-        Value::Number(number) => Some(number.to_string()),
+        Value::Null => Some(None),
+        Value::String(text) => Some(Some(text.clone())),
+        Value::Bool(truth) => Some(Some(u8::from(*truth).to_string())),
+        Value::Number(number) => Some(Some(number.to_string())),
         _ => None,
     }
 }
@@ -53,24 +54,18 @@ fn written(value: &Value) -> Option<String> {
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Said {
     /// The engine has started.
-    Ready {
-        adapter: String,
-        backend: String,
-    },
+    Ready { adapter: String, backend: String },
     /// The embed's content is this high, in CSS pixels.
-    Height {
-        height: i32,
-    },
+    Height { height: i32 },
     /// The state as a permalink's query.
-    State {
-        query: String,
-    },
+    State { query: String },
     /// A result file.
-    Result {
-        result: Box<crate::measure::result::ResultFile>,
-    },
+    Result { result: Box<crate::measure::result::ResultFile> },
     Error {
         message: String,
+        /// The key of the state or the address that could not be taken, where it is about one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        key: Option<String>,
     },
 }
 
@@ -97,8 +92,9 @@ mod tests {
 
     #[test]
     fn values_are_read_as_a_permalink_writes_them() {
-        let json = r#"{"type":"set","state":{"causal":true,"n":256,"variant":"linear","text":["no"]}}"#;
-        let pairs = [("causal", "1"), ("n", "256"), ("variant", "linear")].map(|(k, v)| (k.to_owned(), v.to_owned()));
+        let json = r#"{"type":"set","state":{"causal":true,"n":256,"seed":null,"variant":"linear","text":["no"]}}"#;
+        let pairs = [("causal", Some("1")), ("n", Some("256")), ("seed", None), ("variant", Some("linear"))]
+            .map(|(key, value)| (key.to_owned(), value.map(str::to_owned)));
         assert_eq!(Heard::read(json), Some(Ok(Heard::Set(pairs.into()))));
         assert!(matches!(Heard::read(r#"{"type":"set"}"#), Some(Err(_))));
         assert_eq!(Heard::read(r#"{"type":"run"}"#), Some(Ok(Heard::Run)));

@@ -4,7 +4,7 @@ use super::geometry;
 use super::link::Link;
 use crate::attention::{self, Param, Params, Setup, Value, Variant};
 use crate::lab::experiment::{Complaint, Experiment, Pool, View};
-use crate::lab::protocol::{AdapterFacts, Backend, Command, Event, Numbers, Point, Viewport};
+use crate::lab::protocol::{AdapterFacts, Backend, Command, Event, Notice, Numbers, Point, Viewport};
 use leptos::prelude::*;
 use reactive_stores::Store;
 
@@ -17,7 +17,7 @@ pub struct Session {
     pub phase: Phase,
     pub adapter: Option<AdapterFacts>,
     pub backend: Backend,
-    pub notice: Option<String>,
+    pub notice: Option<Notice>,
     pub lost: Option<Loss>,
     pub refused: Option<Refused>,
     pub progress: Option<(String, usize, usize)>,
@@ -73,6 +73,8 @@ pub struct PlateState {
 pub struct Drawn {
     pub exact: bool,
     pub domain: [f64; 2],
+    /// The largest size of what is shown.
+    pub largest: f64,
     pub non_finite: u64,
     pub pool: Pool,
     pub ms: f64,
@@ -223,9 +225,9 @@ impl Lab {
                     state.refusal = None;
                 }
             }),
-            Event::Plate { plate, exact, domain, non_finite, pool, ms } => session.plates().update(|plates| {
+            Event::Plate { plate, exact, domain, largest, non_finite, pool, ms } => session.plates().update(|plates| {
                 if let Some(state) = plates.get_mut(plate) {
-                    state.drawn = Some(Drawn { exact, domain, non_finite, pool, ms });
+                    state.drawn = Some(Drawn { exact, domain, largest, non_finite, pool, ms });
                     state.draws += 1;
                 }
             }),

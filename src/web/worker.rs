@@ -1,51 +1,68 @@
-//! The worker's entry point: commands come as JSON text, canvases as objects `{ plate, canvas }`; events go back as text.
+//! The worker's entry point. A page sends `{ port }` for each of its figures; each gets an engine of its own, and all of them
+//! share one device. On a port, commands come as JSON text, canvases as objects `{ plate, canvas }`, and `{ close }` when the
+//! figure is gone; events go back as text.
 
 use crate::gpu::Options;
-use crate::lab::Engine;
 use crate::lab::protocol::{Command, Event};
 use crate::lab::screen::Screen;
+use crate::lab::{Engine, Handle, Shared};
 use wasm_bindgen::prelude::*;
-use web_sys::{DedicatedWorkerGlobalScope, MessageEvent, OffscreenCanvas};
+use web_sys::{DedicatedWorkerGlobalScope, MessageEvent, MessagePort, OffscreenCanvas};
 
 /// Begins to listen, and to serve.
 #[wasm_bindgen]
 pub fn worker_main() {
     console_error_panic_hook::set_once();
     let scope: DedicatedWorkerGlobalScope = js_sys::global().unchecked_into();
-    let answering = scope.clone();
-    let (handle, mut engine) = Engine::new(Options::default(), move |event| send(&answering, &event));
-    let refusing = scope.clone();
+    let shared = Shared::default();
     let on_message = Closure::<dyn Fn(MessageEvent)>::new(move |message: MessageEvent| {
-        let data = message.data();
-        match data.as_string() {
-            Some(text) => match serde_json::from_str::<Command>(&text) {
-                Ok(command) => handle.send(command),
-                Err(error) => send(
-                    &refusing,
-                    &Event::Refused { what: "command".into(), reason: error.to_string(), nearest: None },
-                ),
-            },
-            None => {
-                if let Some((plate, canvas)) = canvas_of(&data) {
-                    handle.attach(plate, Screen::Canvas(canvas));
-                }
-            }
+        if let Some(port) = part::<MessagePort>(&message.data(), "port") {
+            wasm_bindgen_futures::spawn_local(serve(port, shared.clone()));
         }
     });
     scope.set_onmessage(Some(on_message.as_ref().unchecked_ref()));
     // The worker listens as long as it lives.
     on_message.forget();
-    wasm_bindgen_futures::spawn_local(async move { engine.serve().await });
 }
 
-/// The canvas of a message `{ plate, canvas }`.
-fn canvas_of(data: &JsValue) -> Option<(usize, OffscreenCanvas)> {
-    let get = |name: &str| js_sys::Reflect::get(data, &name.into()).ok();
-    Some((get("plate")?.as_f64()? as usize, get("canvas")?.dyn_into().ok()?))
+/// Serves one figure until it is gone.
+async fn serve(port: MessagePort, shared: Shared) {
+    let answering = port.clone();
+    let (handle, mut engine) = Engine::sharing(shared, Options::default(), move |event| send(&answering, &event));
+    let refusing = port.clone();
+    let on_message =
+        Closure::<dyn Fn(MessageEvent)>::new(move |message: MessageEvent| hear(&handle, &refusing, &message.data()));
+    port.set_onmessage(Some(on_message.as_ref().unchecked_ref()));
+    engine.serve().await;
+    port.set_onmessage(None);
+    port.close();
 }
 
-fn send(scope: &DedicatedWorkerGlobalScope, event: &Event) {
+fn hear(handle: &Handle, port: &MessagePort, data: &JsValue) {
+    if let Some(text) = data.as_string() {
+        match serde_json::from_str::<Command>(&text) {
+            Ok(command) => handle.send(command),
+            Err(error) => {
+                let refused = Event::Refused { what: "command".into(), reason: error.to_string(), nearest: None };
+                send(port, &refused);
+            }
+        }
+    } else if let Some(canvas) = part::<OffscreenCanvas>(data, "canvas") {
+        let plate = part::<js_sys::Number>(data, "plate").map_or(usize::MAX, |plate| plate.value_of() as usize);
+        handle.attach(plate, Screen::Canvas(canvas));
+    } else if part::<js_sys::Boolean>(data, "close").is_some() {
+        handle.send(Command::Cancel);
+        handle.close();
+    }
+}
+
+/// A field of a message, where it is there and of this type.
+fn part<T: JsCast>(data: &JsValue, name: &str) -> Option<T> {
+    js_sys::Reflect::get(data, &name.into()).ok()?.dyn_into().ok()
+}
+
+fn send(port: &MessagePort, event: &Event) {
     // Events are plain data: writing them cannot fail.
     let text = serde_json::to_string(event).unwrap_or_default();
-    let _ = scope.post_message(&text.into());
+    let _ = port.post_message(&text.into());
 }

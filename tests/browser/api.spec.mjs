@@ -88,3 +88,54 @@ test('the API says what it cannot serve, and why', async ({ page }) => {
   expect(errors.map((error) => error.code)).toEqual(['invalid', 'invalid', 'refused', ...Array(4).fill('invalid')]);
   expect(errors[2].nearest).toContain('length');
 });
+
+test('kernels are raced once, and what was found is taken again', async ({ page }) => {
+  await page.goto(PLACE);
+  const found = await page.evaluate(async () => {
+    const { Lab } = await import(new URL('attention-lab.js', location.href));
+    const lab = await Lab.create({ backend: 'gpu' });
+    const run = await lab.prepareOp('matmul', { m: 32, n: 32, k: 32 });
+    const first = await lab.tune(run);
+    const again = await lab.tune(run, JSON.parse(JSON.stringify(first)));
+    const other = await lab.tune(run, { ...first, adapter: 'another machine' });
+    // What is prepared from now on uses the choice, and is still right.
+    const tuned = await lab.prepareOp('matmul', { m: 32, n: 32, k: 32 });
+    tuned.write({ a: new Float32Array(1024).fill(0.5), b: new Float32Array(1024).fill(2) });
+    await tuned.execute();
+    const { c } = await tuned.read();
+    return { first, again, other, c: [c[0], c[1023]] };
+  });
+  const classes = Object.values(found.first.classes);
+  expect(classes.length).toBeGreaterThan(0);
+  for (const { choice, figures } of classes) {
+    expect(figures.length).toBeGreaterThan(1);
+    expect(figures.every((figure) => figure.ms > 0)).toBe(true);
+    const best = figures.reduce((a, b) => (a.ms <= b.ms ? a : b));
+    expect(choice).toBe(best.candidate);
+  }
+  expect(found.again).toEqual(found.first);
+  expect(found.other.adapter).toBe(found.first.adapter);
+  expect(Object.keys(found.other.classes)).toEqual(Object.keys(found.first.classes));
+  expect(found.c).toEqual([32, 32]);
+});
+
+test('the page keeps what it measured of its kernels for the next visit', async ({ lab }) => {
+  const page = await lab.open('?v=1&variant=full_naive&n=16&heads=1&dim=8&view=mask');
+  const kept = () => page.evaluate(() => JSON.parse(localStorage.getItem('attention-lab.kernels') ?? 'null'));
+  expect(await kept()).toBe(null);
+  await page.locator('#use-gpu').click({ timeout: 30_000 });
+  const classes = async () => Object.keys((await kept())?.classes ?? {}).sort();
+  await expect.poll(classes, { timeout: 90_000 }).toEqual(expect.arrayContaining([expect.stringContaining('matmul/nt/'), expect.stringContaining('matmul/nn/')]));
+  // Nothing more comes for a while: all is measured.
+  let before;
+  do {
+    before = JSON.stringify(await kept());
+    await page.waitForTimeout(2000);
+  } while (JSON.stringify(await kept()) !== before);
+  await page.reload();
+  await page.locator('#use-gpu').click({ timeout: 30_000 });
+  await expect(page.locator('.colophon')).toContainText('webgpu', { timeout: 30_000 });
+  await expect(page.locator('#plate-0')).toHaveAttribute('data-drawn', 'exact', { timeout: 60_000 });
+  await page.waitForTimeout(4000);
+  expect(JSON.stringify(await kept()), 'a second race would have other figures').toBe(before);
+});

@@ -154,3 +154,72 @@ test('layers and heads are different matrices', async ({ lab }) => {
   await expect(page).toHaveURL(/layer=1/);
   await expect(page).toHaveURL(/head=2/);
 });
+
+test('many small weights are told, and one click shows them', async ({ lab }) => {
+  const page = await lab.open('?v=1&view=weights&variant=linear&n=256&theme=light');
+  await drawn(page);
+  const hint = page.locator('#plate-0 .hint');
+  await expect(hint).toContainText('0.0');
+  const dark = async () => (await pixels(page.locator('#plate-0 canvas'))).at(0.4, 0.4).slice(0, 3).reduce((a, b) => a + b);
+  const before = await dark();
+  await hint.getByRole('button').click();
+  await expect(hint).toHaveCount(0);
+  await expect(page).toHaveURL(/scale=sqrt/);
+  await expect.poll(dark).toBeGreaterThan(before + 20);
+  // The domain stays: the colour bar still ends at 1.
+  await expect(page.locator('#plate-0 .legend .number').last()).toHaveText('1.00');
+  // Where a weight is large, nothing is said.
+  await lab.open('?v=1&view=weights&variant=full&n=16');
+  await drawn(page);
+  await expect(page.locator('#plate-0 .hint')).toHaveCount(0);
+});
+
+test('the yardstick stands first in the gallery', async ({ lab }) => {
+  const page = await lab.open();
+  const ids = await page.locator('.gallery .pick').evaluateAll((all) => all.map((one) => one.id));
+  expect(ids.slice(0, 2)).toEqual(['pick-full', 'pick-full_naive']);
+  await expect(page.locator('#pick-full')).toContainText('yardstick');
+});
+
+test('the page in German has no English sentence of its own left', async ({ lab }) => {
+  const page = await lab.open('?v=1&lang=de&variant=sliding_window&n=64');
+  await drawn(page);
+  await expect(page.locator('#banner-adapter')).toContainText('Prozessor');
+  await expect(page.locator('#plate-0 .chip')).toHaveAttribute('title', /Einbettung/);
+});
+
+test.describe('on a touch screen', () => {
+  test.use({ hasTouch: true });
+
+  test('two fingers zoom, one finger then pans', async ({ lab, page, context }) => {
+    await lab.open('?v=1&variant=sliding_window&view=mask&n=1024');
+    await drawn(page);
+    const frame = page.locator('#plate-0 .frame');
+    const box = await frame.boundingBox();
+    const touch = await context.newCDPSession(page);
+    const at = (...points) => points.map(([x, y], id) => ({ x: box.x + x * box.width, y: box.y + y * box.height, id }));
+    const send = (type, ...points) => touch.send('Input.dispatchTouchEvent', { type, touchPoints: at(...points) });
+    const first = () => page.locator('#plate-0 .axis.rows span').first().textContent();
+    const drag = async (from, to, steps = 8) => {
+      await send('touchStart', ...from(0));
+      for (let step = 1; step <= steps; step++) await send('touchMove', ...to(step / steps));
+      await send('touchEnd');
+    };
+    // From a tenth of the frame apart to eight tenths, around the middle: eight times as close.
+    const apart = (t) => [[0.5 - 0.05 - 0.35 * t, 0.5], [0.5 + 0.05 + 0.35 * t, 0.5]];
+    await drag(apart, apart);
+    await expect(frame).toHaveAttribute('data-zoomed', '');
+    const zoomed = Number((await first()).replace(/\D/g, ''));
+    expect(zoomed).toBeGreaterThan(300);
+    await drawn(page);
+    const down = (t) => [[0.5, 0.2 + 0.6 * t]];
+    await drag(down, down);
+    await expect.poll(async () => Number((await first()).replace(/\D/g, ''))).toBeLessThan(zoomed);
+    // No finger has locked a cell on the way.
+    await expect(frame).not.toHaveAttribute('data-locked', '');
+    // Together again: all of it.
+    const together = (t) => apart(1 - t);
+    await drag(together, together);
+    await expect(frame).not.toHaveAttribute('data-zoomed', '');
+  });
+});

@@ -1,7 +1,7 @@
 // Embeds, as the tutorial uses them.
 import { test, expect } from './lab.mjs';
 
-test('the tutorial embeds two figures, which tell their height and take a state', async ({ lab }) => {
+test('the tutorial embeds figures, which tell their height and take a state', async ({ lab }) => {
   const page = await lab.open('tutorial.html');
   await page.evaluate(() => {
     window.heard = [];
@@ -13,9 +13,11 @@ test('the tutorial embeds two figures, which tell their height and take a state'
   await page.getByRole('button', { name: '512 tokens' }).click();
   await expect(frame.locator('#state-line')).toContainText('512 tokens');
   await expect.poll(() => page.evaluate(() => window.heard.some((m) => m.source === 'attention-lab' && m.type === 'state' && m.query.includes('n=512')))).toBe(true);
-  // The second waits for a click, and says so.
+  // The second waits for a click, and says so; the third runs by itself when it is near.
   await page.locator('#race').scrollIntoViewIfNeeded();
-  await expect(page.frameLocator('#race').locator('#run')).toBeVisible();
+  await expect(page.locator('#race #run')).toBeVisible();
+  await page.locator('#loss').scrollIntoViewIfNeeded();
+  await expect(page.locator('#loss #plate-0')).toHaveAttribute('data-drawn', 'exact', { timeout: 30_000 });
 });
 
 test('an embed shows what its address says and names what it cannot', async ({ lab }) => {

@@ -60,3 +60,51 @@ test('the first picture does not jump when the page takes over', async ({ lab, p
   expect(Math.abs(after.x - before.x)).toBeLessThanOrEqual(2);
   expect(Math.abs(after.width - before.width)).toBeLessThanOrEqual(2);
 });
+
+test('what is too long is refused, and one click takes the nearest that is not', async ({ lab }) => {
+  const page = await lab.open('?v=1&variant=full_naive&n=16384&heads=1&dim=16&view=mask');
+  const banner = page.locator('#banner-refused');
+  await expect(banner).toContainText('nearest', { timeout: 30_000 });
+  const button = banner.getByRole('button', { name: /^Use [\d,]+ tokens$/ });
+  const length = Number((await button.textContent()).replace(/\D/g, ''));
+  expect(length).toBeGreaterThan(1000);
+  expect(length).toBeLessThan(16384);
+  await button.click();
+  await expect(banner).toHaveCount(0);
+  await expect(page.locator('#state-line')).toContainText(`${length.toLocaleString('en')} tokens`);
+  await expect(page.locator('#plate-0')).toHaveAttribute('data-drawn', /./, { timeout: 60_000 });
+  await expect(banner).toHaveCount(0);
+});
+
+test('memory that runs out is a refusal, and less goes on', async ({ lab, page }) => {
+  // No test can wait for a real adapter to be full, so the worker's device says that it is for buffers from 100 kB on.
+  const full = `{
+    const scopes = new WeakMap();
+    const { pushErrorScope, popErrorScope, createBuffer } = GPUDevice.prototype;
+    const of = (device) => scopes.get(device) ?? (scopes.set(device, []), scopes.get(device));
+    GPUDevice.prototype.pushErrorScope = function (filter) { of(this).push({ filter, large: false }); return pushErrorScope.call(this, filter); };
+    GPUDevice.prototype.createBuffer = function (descriptor) {
+      if (descriptor.size >= 100_000) for (const scope of of(this)) scope.large = true;
+      return createBuffer.call(this, descriptor);
+    };
+    GPUDevice.prototype.popErrorScope = async function () {
+      const { filter, large } = of(this).pop();
+      const error = await popErrorScope.call(this);
+      return filter === 'out-of-memory' && large ? new GPUOutOfMemoryError('no memory left') : error;
+    };
+  }\n`;
+  await page.context().route('**/worker.js', async (route) => {
+    const response = await route.fetch();
+    await route.fulfill({ response, body: full + (await response.text()) });
+  });
+  await lab.open('?v=1&variant=full&view=mask&n=512&heads=4&dim=64');
+  await page.locator('#use-gpu').click({ timeout: 30_000 });
+  const banner = page.locator('#banner-refused');
+  await expect(banner).toContainText('memory', { timeout: 60_000 });
+  await expect(banner).toContainText('shorter');
+  await expect(page.locator('#plate-0 .wait')).toContainText('memory');
+  await page.locator('#length-exact').fill('32');
+  await page.locator('#length-exact').press('Enter');
+  await expect(page.locator('#plate-0')).toHaveAttribute('data-drawn', 'exact', { timeout: 60_000 });
+  await expect(banner).toHaveCount(0);
+});

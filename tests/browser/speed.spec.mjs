@@ -1,5 +1,6 @@
 // The place Speed and memory: a sweep, its charts and files.
 import { readFile } from 'node:fs/promises';
+import { PNG } from 'pngjs';
 import { test, expect } from './lab.mjs';
 
 async function measure(page, from, to) {
@@ -76,4 +77,75 @@ test('a hidden page measures nothing, and goes on when it is seen again', async 
   await hide(false);
   await expect.poll(done, { timeout: 60_000 }).toBeGreaterThan(before);
   await page.locator('#sweep-cancel').click();
+});
+
+test('charts are saved as pictures that show them', async ({ lab }) => {
+  const page = await lab.open('?v=1&view=speed&variant=full,linear&heads=1&dim=16&theme=light');
+  await expect(page.locator('#sweep-start')).toBeEnabled({ timeout: 30_000 });
+  await measure(page, 32, 64);
+  const downloads = [];
+  page.on('download', (download) => downloads.push(download));
+  await page.locator('#save-png').click();
+  await expect.poll(() => downloads.length).toBe(2);
+  expect(downloads.map((download) => download.suggestedFilename())).toEqual(['attention-lab-time.png', 'attention-lab-bytes.png']);
+  for (const download of downloads) {
+    const png = PNG.sync.read(await readFile(await download.path()));
+    expect(png.width).toBeGreaterThan(600);
+    const near = (at, [r, g, b]) => Math.abs(png.data[at] - r) + Math.abs(png.data[at + 1] - g) + Math.abs(png.data[at + 2] - b) < 24;
+    const count = (colour) => {
+      let found = 0;
+      for (let at = 0; at < png.data.length; at += 4) if (near(at, colour)) found += 1;
+      return found;
+    };
+    // The page's ground, and the two families' lines and dots.
+    expect(count([0xfc, 0xfb, 0xf8]) / (png.width * png.height)).toBeGreaterThan(0.8);
+    expect(count([0x4b, 0x4f, 0x58]), 'full attention').toBeGreaterThan(200);
+    expect(count([0x1d, 0x7a, 0x5c]), 'linear attention').toBeGreaterThan(200);
+  }
+});
+
+for (const width of [360, 1280, 2560]) {
+  test(`names stand beside their lines without being cut at ${width} px`, async ({ lab, page }) => {
+    await page.setViewportSize({ width, height: 900 });
+    await lab.open('?v=1&view=speed&variant=full,full_naive,sliding_window&heads=1&dim=16');
+    await expect(page.locator('#sweep-start')).toBeEnabled({ timeout: 30_000 });
+    await measure(page, 32, 64);
+    const over = await page.locator('.chart svg [aria-label=text] text').evaluateAll((texts) => texts.map((text) => {
+      const [label, chart] = [text.getBoundingClientRect(), text.ownerSVGElement.getBoundingClientRect()];
+      return Math.max(label.right - chart.right, chart.left - label.left, label.bottom - chart.bottom);
+    }));
+    expect(over.length).toBe(6);
+    expect(Math.max(...over)).toBeLessThanOrEqual(1);
+  });
+}
+
+test('a broken or hostile result file is refused in words', async ({ lab }) => {
+  const page = await lab.open('?v=1&view=speed&variant=full,linear');
+  await expect(page.locator('#sweep-start')).toBeEnabled({ timeout: 30_000 });
+  const row = { variant: 'full', params: {}, causal: false, batch: 1, heads: 1, dim: 16, length: 64, bytes: { peak: 9, by_category: {} }, flops: 1 };
+  const file = { schema: 1, commit: 'x', adapter: 'x', driver: 'x', browser: null, limits: {}, timer_quantum_ns: null };
+  const hostile = {
+    'nothing.json': '',
+    'noise.json': '\u0000\ufffd\u0001 not JSON',
+    'deep.json': '['.repeat(100_000),
+    'number.json': '1e999999',
+    'rows.json': JSON.stringify({ ...file, rows: 7 }),
+    'future.json': JSON.stringify({ ...file, schema: 999, rows: [] }),
+    'large.json': `"${'x'.repeat(17 << 20)}"`,
+  };
+  const notice = page.locator('#actions [role=status]');
+  const open = (name, text) => page.locator('#open-result').setInputFiles({ name, mimeType: 'application/json', buffer: Buffer.from(text) });
+  for (const [name, text] of Object.entries(hostile)) {
+    await open(name, text);
+    await expect(notice, name).toContainText(name);
+    await expect(page.locator('.chart circle'), name).toHaveCount(0);
+  }
+  // Rows that cannot be are left out and named; those that can are drawn, and nothing in them is taken for markup.
+  const markup = '<img src=x onerror="window.broken=1">';
+  const time_ms = { median: 1, min: 1, max: 1, repeats: 3, how: 'wall' };
+  const rows = [{ ...row, time_ms }, { ...row, length: -5, time_ms }, { ...row, length: 1e300, time_ms }, { ...row, length: 128, time_ms: { ...time_ms, median: 'soon' } }];
+  await open('mixed.json', JSON.stringify({ ...file, adapter: markup, rows }));
+  await expect(page.locator('#chart-time [aria-label=dot] circle')).toHaveCount(1);
+  await expect(notice).not.toBeEmpty();
+  expect(await page.evaluate(() => [window.broken, document.querySelectorAll('.chart img').length])).toEqual([undefined, 0]);
 });

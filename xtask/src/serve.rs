@@ -81,7 +81,8 @@ fn answer(stream: TcpStream, site: &Site) -> std::io::Result<()> {
             _ => Reply::text("405 Method Not Allowed", "only GET and HEAD"),
         };
         let head = format!(
-            "HTTP/1.1 {}\r\nContent-Type: {}\r\nContent-Length: {}\r\nCache-Control: no-store\r\n{}\r\n",
+            "HTTP/1.1 {}\r\nContent-Type: {}\r\nContent-Length: {}\r\nCache-Control: no-store\r\n\
+             Access-Control-Allow-Origin: *\r\n{}\r\n",
             reply.status,
             reply.mime,
             reply.body.len(),

@@ -35,6 +35,7 @@ const LATER: &[&str] = &[
     "styles/tutorial",
     "examples/",
     "attention-lab.js",
+    "element.js",
     "contender.js",
     "charts.js",
 ];

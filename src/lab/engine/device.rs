@@ -1,8 +1,9 @@
 //! What graphs run on: a GPU, or the CPU interpreter.
 
+use super::shared::Shared;
 use crate::gpu::{Error, Gpu, Options};
 use crate::graph::LowerContext;
-use crate::lab::protocol::{AdapterFacts, Backend};
+use crate::lab::protocol::{AdapterFacts, Backend, Notice};
 
 /// Why a request ended without its result.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,6 +27,10 @@ impl From<Error> for Fault {
         match error {
             Error::Cancelled => Fault::Stopped,
             Error::Lost { reason } => Fault::Lost(reason),
+            // How much there is nobody says; less is all that can be proposed.
+            Error::OutOfMemory { .. } => {
+                Fault::Refused { reason: error.to_string(), nearest: Some("a shorter sequence".into()) }
+            }
             other => Fault::refused(other.to_string()),
         }
     }
@@ -54,23 +59,19 @@ const SOFTWARE_TOTAL_BYTES: u64 = 4 << 30;
 pub const CPU_FLOPS: u64 = if cfg!(target_arch = "wasm32") { 40_000_000_000 } else { 100_000_000_000 };
 
 impl Device {
-    /// Opens what `backend` asks for. The notice says why it is not a GPU.
-    pub async fn open(backend: Backend, options: &Options) -> Result<(Self, Option<String>), Error> {
+    /// Opens what `backend` asks for, or takes what another engine has opened. The notice says why it is not a GPU.
+    pub async fn open(backend: Backend, options: &Options, shared: &Shared) -> Result<(Self, Option<Notice>), Error> {
         if backend == Backend::Cpu {
             return Ok((Self::Cpu, None));
         }
-        match (Gpu::new(options).await, backend) {
+        match (shared.open(options).await, backend) {
             (Ok(gpu), Backend::Auto) if gpu.caps().software && options.adapter.is_none() => {
-                let notice = format!(
-                    "The only graphics adapter here, {}, computes on the processor; the lab's own CPU code is many times \
-                     faster and is used in its place.",
-                    gpu.caps().name
-                );
+                let notice = Notice::SoftwareAdapter { name: gpu.caps().name.clone() };
                 Ok((Self::Cpu, Some(notice)))
             }
             (Ok(gpu), _) => Ok((Self::Gpu(gpu), None)),
             (Err(error), Backend::Auto) => {
-                let notice = format!("No GPU can be used here ({error}); the lab computes on the processor.");
+                let notice = Notice::NoGpu { reason: error.to_string() };
                 Ok((Self::Cpu, Some(notice)))
             }
             (Err(error), _) => Err(error),

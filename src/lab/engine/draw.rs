@@ -105,8 +105,8 @@ impl Engine {
         let values = raster.finish();
         let rgba = colour::paint(&values, show.view, show.scale, show.dark);
         self.inbox.screen(plate).put(scene.width, scene.height, &rgba);
-        let (domain, non_finite, pool) = (values.domain, values.non_finite, show.pool);
-        self.emit(Event::Plate { plate, exact, domain, non_finite, pool, ms: since(start) });
+        let (domain, largest, non_finite, pool) = (values.domain, values.largest, values.non_finite, show.pool);
+        self.emit(Event::Plate { plate, exact, domain, largest, non_finite, pool, ms: since(start) });
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use super::inbox::Watch;
 use super::pause::Pacer;
 use super::timing::since;
 use crate::attention::EffectiveKind;
-use crate::gpu::plate::{Content, Factors, Kind, Plate, Scene};
+use crate::gpu::plate::{Content, Factors, Kind, Plate, Scene, Summary};
 use crate::gpu::{Error, Gpu, now_ms};
 use crate::lab::experiment::{Pool, View};
 use crate::lab::picture::{Area, colour};
@@ -64,8 +64,8 @@ impl Painter {
         Ok(())
     }
 
-    /// Puts what is computed so far on the screen; its domain, and how much of it is not finite.
-    async fn present(&mut self, show: &Show, screen: &Screen) -> Result<([f64; 2], u64), Fault> {
+    /// Puts what is computed so far on the screen; its domain, and what is known of its values.
+    async fn present(&mut self, show: &Show, screen: &Screen) -> Result<([f64; 2], Summary), Fault> {
         let summary = self.plate.summary().await?;
         let domain = colour::domain(show.view, summary.largest);
         let colours = colour::on_device(show.view, show.scale, show.dark, domain);
@@ -87,7 +87,7 @@ impl Painter {
                 self.canvas = Some(canvas);
             }
         }
-        Ok((domain, u64::from(summary.non_finite)))
+        Ok((domain, summary))
     }
 }
 
@@ -137,9 +137,10 @@ impl Engine {
             let complete = progress.done == progress.total;
             // Half a picture over the coarse one is worth a frame now and then.
             if complete || (progress.exact && since(presented) > FRAME_MS) {
-                let (domain, non_finite) = painter.present(show, &screen).await?;
+                let (domain, summary) = painter.present(show, &screen).await?;
+                let (largest, non_finite) = (f64::from(summary.largest), u64::from(summary.non_finite));
                 let (exact, pool) = (progress.exact && complete, show.pool);
-                self.emit(Event::Plate { plate, exact, domain, non_finite, pool, ms: since(start) });
+                self.emit(Event::Plate { plate, exact, domain, largest, non_finite, pool, ms: since(start) });
                 presented = now_ms();
             }
             pacer.pause().await;

@@ -4,6 +4,7 @@
 use super::device::{Device, Fault};
 use super::inbox::{Handle, Watch};
 use super::prepared::Prepared;
+use super::shared::Shared;
 use super::timing::Stopwatch;
 use crate::gpu::{BufferId, BufferSpec, Category, Gpu, Options, Program, Replay, Source, Step, Timer};
 use crate::graph::plan::plan;
@@ -31,7 +32,7 @@ const SPANS: usize = 7;
 
 /// Times square f32 matrix products of these sizes and, on a GPU, pure multiply-adds.
 pub async fn rates(backend: Backend, options: &Options, sizes: &[usize]) -> Result<Vec<Rate>, Fault> {
-    let (device, _) = Device::open(backend, options).await?;
+    let (device, _) = Device::open(backend, options, &Shared::default()).await?;
     let watch = Handle::default().watch(&Command::Cancel);
     let mut rates = Vec::new();
     if let Device::Gpu(gpu) = &device {

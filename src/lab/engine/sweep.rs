@@ -245,13 +245,18 @@ impl Engine {
         self.emit(Event::Point { point, done, total, seconds_left: schedule.seconds_left() });
     }
 
-    /// Between two spans: messages come in, other requests are served, and a hidden page waits, since browsers slow it down.
+    /// Between two spans: messages come in, other requests are served, other engines of the device go on, and a hidden page
+    /// waits, since browsers slow it down.
     async fn between(&mut self, watch: &Watch) -> Result<(), Fault> {
+        self.turn = None;
         yield_now().await;
+        self.take_turn().await;
         while let Some(command) = self.inbox.pop_between() {
             Box::pin(self.handle_between(command)).await?;
         }
+        self.turn = None;
         self.inbox.seen(watch).await;
+        self.take_turn().await;
         if watch.stop() { Err(Fault::Stopped) } else { Ok(()) }
     }
 }

@@ -9,28 +9,29 @@ use crate::lab::protocol::Event;
 use crate::measure::tune::{Open, Tuned};
 use std::collections::BTreeSet;
 
-/// What is known of the device's kernels.
+/// What could not be found out of the device's kernels; what was is shared with the device.
 #[derive(Default)]
 pub(super) struct Tuning {
-    /// What was measured, here or in a visit before.
-    known: Option<Tuned>,
     /// Shape classes that could not be measured; they are not tried again.
     given_up: BTreeSet<String>,
 }
 
 impl Engine {
-    /// Takes what a visit before has measured.
+    /// Takes what a visit before has measured. What another engine has measured here since is newer.
     pub(super) fn remember(&mut self, tuned: Tuned) {
-        self.tuning.known = Some(tuned);
+        let known = self.shared.tuned();
+        if known.borrow().as_ref().is_none_or(|known| known.classes.is_empty()) {
+            known.replace(Some(tuned));
+        }
         self.use_tuned();
     }
 
     /// Has the device's programs planned with what was measured on its adapter.
     pub(super) fn use_tuned(&mut self) {
         if let Device::Gpu(gpu) = &self.device {
-            let tuned = Tuned::restore(self.tuning.known.take(), gpu.caps());
+            let tuned = Tuned::restore(self.shared.tuned().take(), gpu.caps());
             tuned.apply(gpu);
-            self.tuning.known = Some(tuned);
+            self.shared.tuned().replace(Some(tuned));
         }
     }
 
@@ -39,7 +40,7 @@ impl Engine {
     pub(super) async fn tune_idly(&mut self) -> bool {
         let Device::Gpu(gpu) = self.device.clone() else { return false };
         let Some(open) = self.next_open() else { return false };
-        let Some(mut tuned) = self.tuning.known.take() else { return false };
+        let Some(mut tuned) = self.shared.tuned().take() else { return false };
         let inbox = self.inbox.clone();
         let measured = match self.stopwatch().await.as_deref() {
             Ok(Stopwatch::Gpu(timer)) => {
@@ -53,7 +54,7 @@ impl Engine {
             tuned.apply(&gpu);
             self.emit(Event::Tuned { tuned: Box::new(tuned.clone()) });
         }
-        self.tuning.known = Some(tuned);
+        self.shared.tuned().replace(Some(tuned));
         match measured {
             // Something else is to be done first.
             Err(Error::Cancelled) if !self.inbox.is_empty() => {}
@@ -72,7 +73,8 @@ impl Engine {
     fn next_open(&self) -> Option<Open> {
         let Device::Gpu(gpu) = &self.device else { return None };
         let context = LowerContext::from_caps(gpu.caps());
-        let tuned = self.tuning.known.as_ref()?;
+        let tuned = self.shared.tuned().borrow();
+        let tuned = tuned.as_ref()?;
         let graphs = self.explored.iter().flat_map(|e| e.plates.iter().flatten()).map(|shown| &shown.prepared.graph);
         graphs.flat_map(|g| tuned.open(g, &context)).find(|open| !self.tuning.given_up.contains(open.class()))
     }

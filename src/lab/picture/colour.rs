@@ -159,7 +159,13 @@ mod tests {
 
     #[test]
     fn ends_of_the_scales_are_the_ends_of_the_gradients() {
-        let values = Values { width: 4, cells: vec![0.0, 1.0, f32::NAN, ABSENT], domain: [0.0, 1.0], non_finite: 1 };
+        let values = Values {
+            width: 4,
+            cells: vec![0.0, 1.0, f32::NAN, ABSENT],
+            domain: [0.0, 1.0],
+            largest: 1.0,
+            non_finite: 1,
+        };
         for scale in [Scale::Linear, Scale::Sqrt, Scale::Log] {
             let rgba = paint(&values, View::Weights, scale, false);
             assert_eq!(&rgba[..3], CIVIDIS[0]);
@@ -167,7 +173,7 @@ mod tests {
             assert_eq!(&rgba[8..11], LOUD);
             assert_eq!(&rgba[12..16], [0xe6, 0xe4, 0xde, 255]);
         }
-        let signed = Values { width: 3, cells: vec![-2.0, 0.0, 2.0], domain: [-2.0, 2.0], non_finite: 0 };
+        let signed = Values { width: 3, cells: vec![-2.0, 0.0, 2.0], domain: [-2.0, 2.0], largest: 2.0, non_finite: 0 };
         let rgba = paint(&signed, View::Difference, Scale::Linear, false);
         assert_eq!([&rgba[..3], &rgba[4..7], &rgba[8..11]], [&SIGNED[0][..], &SIGNED[1], &SIGNED[2]]);
     }

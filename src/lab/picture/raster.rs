@@ -19,6 +19,8 @@ pub struct Values {
     pub cells: Vec<f32>,
     /// 0 to 1, or symmetric around 0 for signed views.
     pub domain: [f64; 2],
+    /// The largest size of a finite value.
+    pub largest: f64,
     pub non_finite: u64,
 }
 
@@ -101,7 +103,7 @@ impl<'a> Raster<'a> {
         let non_finite = self.values.iter().filter(|x| !x.is_finite() && **x != ABSENT).count() as u64;
         let largest = self.values.iter().filter(|x| x.is_finite()).fold(0.0f32, |a, x| a.max(x.abs()));
         let domain = super::colour::domain(self.scene.view, largest);
-        Values { width: self.scene.width, cells: self.values, domain, non_finite }
+        Values { width: self.scene.width, cells: self.values, domain, largest: f64::from(largest), non_finite }
     }
 
     /// One line of pixels over these rows of cells.

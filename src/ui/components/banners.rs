@@ -1,6 +1,6 @@
 //! What the visitor should know: no WebGPU, a software adapter, a lost device, a refusal, a bad link, a failure.
 
-use crate::lab::protocol::{Backend, Command};
+use crate::lab::protocol::{Backend, Command, Notice};
 use crate::ui::browser;
 use crate::ui::state::{Phase, SessionStoreFields, use_lab};
 use crate::ui::texts::{fill, t};
@@ -28,7 +28,7 @@ pub fn Banners(
                 let has_webgpu = browser::has_webgpu();
                 let text = match (on_cpu, facts.software) {
                     (true, _) if !has_webgpu => t("banner.no_webgpu").to_owned(),
-                    (true, _) => session.notice().get()?,
+                    (true, _) => noticed(&session.notice().get()?),
                     (false, true) => fill("banner.software_gpu", &[("name", &facts.name)]),
                     (false, false) => return None,
                 };
@@ -86,6 +86,14 @@ pub fn Banners(
                 </div>
             })}
         </div>
+    }
+}
+
+fn noticed(notice: &Notice) -> String {
+    match notice {
+        Notice::SoftwareAdapter { name } => fill("notice.software_adapter", &[("name", name)]),
+        Notice::NoGpu { reason } => fill("notice.no_gpu", &[("reason", reason)]),
+        Notice::WentAway => t("notice.went_away").to_owned(),
     }
 }
 

@@ -13,7 +13,6 @@ use crate::ui::{format, results};
 use leptos::html;
 use leptos::prelude::*;
 use serde_json::{Value, json};
-use wasm_bindgen::prelude::*;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Quantity {
@@ -39,7 +38,7 @@ pub fn Chart(quantity: Quantity) -> impl IntoView {
     let width = RwSignal::new(0_i32);
     let scheduled = StoredValue::new(false);
     let problem = RwSignal::new(None::<String>);
-    place.on_load(move |place| watch_width(place.into(), width));
+    place.on_load(move |place| browser::on_resize(&place, move |place| width.set(place.client_width())));
     let empty = move || lab.session.sweep().with(|s| s.points.is_empty()) && overlays.0.with(Vec::is_empty);
     let draw = move || {
         scheduled.set_value(false);
@@ -72,16 +71,6 @@ pub fn Chart(quantity: Quantity) -> impl IntoView {
             <figcaption class="under">{if quantity == Quantity::Time { t("chart.time_under") } else { t("chart.bytes_under") }}</figcaption>
         </figure>
     }
-}
-
-fn watch_width(place: web_sys::Element, width: RwSignal<i32>) {
-    let measured = place.clone();
-    let on_resize = Closure::<dyn Fn()>::new(move || width.set(measured.client_width()));
-    if let Ok(observer) = web_sys::ResizeObserver::new(on_resize.as_ref().unchecked_ref()) {
-        observer.observe(&place);
-    }
-    // Charts live as long as the page.
-    on_resize.forget();
 }
 
 /// Lines of one family differ by their dashes.

@@ -1,20 +1,17 @@
 //! What the sweep says: sentences first, then fitted exponents beside the theoretical ones.
 
-use super::gallery::{family_key, glyph};
+use super::gallery::{YARDSTICK, family_key, glyph};
 use super::numbers::Origin;
 use crate::attention;
 use crate::lab::protocol::{AdapterFacts, Point, Provenance};
 use crate::measure::crossover::Order;
 use crate::measure::fit::PowerLaw;
-use crate::measure::verdict::{Curves, Verdict, verdicts};
+use crate::measure::verdict::{Curves, Verdict, Weight, verdicts};
 use crate::ui::format;
 use crate::ui::results;
 use crate::ui::state::{SessionStoreFields, use_lab};
 use crate::ui::texts::{fill, t};
 use leptos::prelude::*;
-
-/// The variant that all others are compared with.
-const BASE: &str = "full";
 
 /// The curves of a sweep in the registry's order.
 pub fn curves(points: &[Point]) -> Vec<Curves> {
@@ -47,7 +44,7 @@ fn name_of(id: &str) -> &str {
 fn say(points: &[Point], adapter: &AdapterFacts) -> Vec<String> {
     let quantum_ms = adapter.timer_quantum_ns.map_or(0.0, |ns| ns as f64 * 1e-6);
     let limit = (adapter.max_buffer_bytes > 0).then_some(adapter.max_buffer_bytes);
-    let found = verdicts(&curves(points), BASE, quantum_ms, limit);
+    let found = verdicts(&curves(points), YARDSTICK, quantum_ms, limit);
     let mut sentences: Vec<(String, String)> = Vec::new();
     for verdict in &found {
         let Some((variant, clause)) = clause(verdict, points) else { continue };
@@ -88,12 +85,14 @@ fn clause(verdict: &Verdict, points: &[Point]) -> Option<(String, String)> {
         }
         Verdict::Memory { variant, length, ratio, .. } => {
             let at = n(*length);
-            let text = if *ratio >= 1.05 {
-                fill("findings.lighter", &[("factor", &format::significant(*ratio, 2)), ("n", &at)])
-            } else if *ratio <= 0.95 {
-                fill("findings.heavier", &[("factor", &format::significant(1.0 / ratio, 2)), ("n", &at)])
-            } else {
-                fill("findings.as_heavy", &[("n", &at)])
+            let text = match Weight::of(*ratio) {
+                Weight::Lighter(times) => {
+                    fill("findings.lighter", &[("factor", &format::significant(times, 3)), ("n", &at)])
+                }
+                Weight::Heavier(times) => {
+                    fill("findings.heavier", &[("factor", &format::significant(times, 3)), ("n", &at)])
+                }
+                Weight::Same => fill("findings.as_heavy", &[("n", &at)]),
             };
             Some((variant.clone(), text))
         }

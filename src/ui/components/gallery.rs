@@ -17,6 +17,16 @@ const FAMILIES: [Family; 7] = [
     Family::RecurrentNetwork,
 ];
 
+/// The variant that every other one is held against.
+pub const YARDSTICK: &str = "full";
+
+/// The variants as a newcomer meets them: the yardstick first, then as the registry has them.
+pub fn in_order() -> Vec<&'static Variant> {
+    let mut all = attention::ALL.to_vec();
+    all.sort_by_key(|variant| variant.id != YARDSTICK);
+    all
+}
+
 /// The family's key in styles and texts.
 pub fn family_key(family: Family) -> &'static str {
     match family {
@@ -48,7 +58,7 @@ pub fn Gallery() -> impl IntoView {
     FAMILIES
         .into_iter()
         .filter_map(|family| {
-            let members: Vec<&'static Variant> = attention::ALL.iter().copied().filter(|v| v.family == family).collect();
+            let members: Vec<&'static Variant> = in_order().into_iter().filter(|v| v.family == family).collect();
             (!members.is_empty()).then(|| {
                 let key = family_key(family);
                 view! {
@@ -93,7 +103,7 @@ fn Entry(variant: &'static Variant) -> impl IntoView {
             <button type="button" class="pick" id=format!("pick-{}", variant.id) title=variant.summary
                 aria-pressed=move || (first.get() || second.get()).to_string() on:click=pick>
                 <Thumbnail variant/>
-                <span>{variant.name}<small>{year(variant)}</small></span>
+                <span>{variant.name}<small>{under(variant)}</small></span>
             </button>
             <button type="button" class="beside" id=format!("beside-{}", variant.id) aria-label=beside_name.clone() title=beside_name
                 aria-pressed=move || second.get().to_string() disabled=move || first.get() on:click=beside>
@@ -103,6 +113,13 @@ fn Entry(variant: &'static Variant) -> impl IntoView {
     }
 }
 
-fn year(variant: &Variant) -> String {
-    if variant.paper.year == 0 { String::new() } else { variant.paper.year.to_string() }
+/// What stands under a variant's name.
+fn under(variant: &Variant) -> String {
+    if variant.id == YARDSTICK {
+        t("gallery.yardstick").to_owned()
+    } else if variant.paper.year == 0 {
+        String::new()
+    } else {
+        variant.paper.year.to_string()
+    }
 }

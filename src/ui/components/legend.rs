@@ -8,6 +8,9 @@ use crate::ui::state::{SessionStoreFields, use_lab};
 use crate::ui::texts::{fill, t};
 use leptos::prelude::*;
 
+/// Where no weight in sight is larger, the linear scale shows little.
+const FAINT: f64 = 0.1;
+
 #[component]
 pub fn Legend(index: usize) -> impl IntoView {
     let lab = use_lab();
@@ -71,8 +74,22 @@ pub fn Legend(index: usize) -> impl IntoView {
             Pool::Mean => t("legend.pool_mean"),
         })
     };
+    // Many small weights are all one dark on a scale to 1; which scale is shown stays the visitor's choice.
+    let faint = Memo::new(move |_| {
+        let plain = lab.of_view() == View::Weights && scale.get() == Scale::Linear;
+        drawn.get().map(|drawn| drawn.largest).filter(|largest| plain && *largest > 0.0 && *largest < FAINT)
+    });
+    let hint = move || {
+        faint.get().map(|largest| view! {
+            <p class="hint">
+                {fill("legend.faint", &[("largest", &format::significant(largest, 2))])}" "
+                <button type="button" on:click=move |_| lab.edit(|e| e.scale = Scale::Sqrt)>{t("legend.use_sqrt")}</button>
+            </p>
+        })
+    };
     view! {
         {bar_view}
+        {hint}
         {keys}
         <p>{move || crate::ui::texts::lookup(&format!("caption.{}", lab.of_view().id()))}" "{pooled}</p>
     }

@@ -7,13 +7,13 @@ use super::gallery::{family_key, glyph};
 use super::legend::Legend;
 use crate::lab::experiment::View;
 use crate::lab::protocol::{Command, Viewport};
+use crate::ui::browser;
 use crate::ui::format;
 use crate::ui::geometry;
 use crate::ui::state::{Lab, Phase, Place, SessionStoreFields, known, use_lab};
 use crate::ui::texts::{fill, t};
 use leptos::html;
 use leptos::prelude::*;
-use wasm_bindgen::prelude::*;
 use web_sys::{KeyboardEvent, PointerEvent, WheelEvent};
 
 /// A pointer that is down on the plate, in CSS pixels.
@@ -42,7 +42,7 @@ pub fn Plate(index: usize) -> impl IntoView {
             lab.attach(index, offscreen);
         }
     });
-    frame.on_load(move |frame| watch_size(frame.into(), pixels, across));
+    frame.on_load(move |frame| watch_size(&frame, pixels, across));
     Effect::new(move |_| {
         let (width, height) = pixels.get();
         let view = lab.of_view();
@@ -127,21 +127,15 @@ fn waiting(lab: Lab, index: usize) -> Option<String> {
 }
 
 /// Keeps the frame's size in device pixels, for the engine, and in CSS pixels.
-fn watch_size(frame: web_sys::Element, pixels: RwSignal<(u32, u32)>, across: RwSignal<f64>) {
-    let measured = frame.clone();
-    let on_resize = Closure::<dyn Fn()>::new(move || {
-        let (width, height) = (f64::from(measured.client_width()), f64::from(measured.client_height()));
+fn watch_size(frame: &web_sys::Element, pixels: RwSignal<(u32, u32)>, across: RwSignal<f64>) {
+    browser::on_resize(frame, move |frame| {
+        let (width, height) = (f64::from(frame.client_width()), f64::from(frame.client_height()));
         let ratio = window().device_pixel_ratio();
         across.set(width);
         // A canvas larger than this shows nothing more and costs more.
         let device = |side: f64| ((side * ratio).round() as u32).min(2048);
         pixels.set((device(width), device(height)));
     });
-    if let Ok(observer) = web_sys::ResizeObserver::new(on_resize.as_ref().unchecked_ref()) {
-        observer.observe(&frame);
-    }
-    // Plates live as long as the page.
-    on_resize.forget();
 }
 
 /// Pointers on a plate.
@@ -227,10 +221,7 @@ impl Pointing {
 
     /// Zooms with the wheel where the visitor means it: the plate has the focus, or Ctrl is held (as a pinch on a pad says).
     fn wheel(&self, ev: &WheelEvent) {
-        let focused = self
-            .frame
-            .get_untracked()
-            .is_some_and(|frame| document().active_element().is_some_and(|active| active.is_same_node(Some(&frame))));
+        let focused = self.frame.get_untracked().is_some_and(|frame| frame.matches(":focus").unwrap_or(false));
         if !focused && !ev.ctrl_key() && !ev.meta_key() {
             return;
         }

@@ -1,6 +1,6 @@
 //! What to measure: contenders, lengths, with or without the backward pass; start, progress, cancel.
 
-use super::gallery::{family_key, glyph};
+use super::gallery::{family_key, glyph, in_order};
 use crate::attention;
 use crate::lab::protocol::Command;
 use crate::ui::format;
@@ -48,7 +48,7 @@ pub fn SweepSetup() -> impl IntoView {
     view! {
         <fieldset id="contenders">
             <legend>{t("sweep.contenders")}</legend>
-            <ul>{attention::ALL.iter().map(|variant| view! {
+            <ul>{in_order().into_iter().map(|variant| view! {
                 <li data-family=family_key(variant.family)><label>
                     <input type="checkbox" id=format!("contender-{}", variant.id)
                         prop:checked=move || chosen.with(|ids| ids.iter().any(|id| id == variant.id))
