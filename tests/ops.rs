@@ -404,3 +404,42 @@ fn half_precision_storage() {
         );
     }
 }
+
+#[test]
+fn grouped_products() {
+    for len in [8, 5] {
+        let (rows, groups, slots) = (11, 3, 4);
+        // One number more than there are groups: a row of none.
+        let check = |name: &str| Check::new(&format!("{name}, D {len}"));
+        check("grouped dot")
+            .real(&[2, rows, len])
+            .real(&[2, groups, slots, len])
+            .index(&[2, rows], 4)
+            .run(|g, x| vec![g.grouped_dot(x[0], x[1], x[2])]);
+        check("grouped mix")
+            .real(&[2, rows, slots])
+            .real(&[2, groups, slots, len])
+            .index(&[2, rows], 4)
+            .run(|g, x| vec![g.grouped_mix(x[0], x[1], x[2])]);
+        check("grouped outer")
+            .real(&[2, rows, slots])
+            .real(&[2, rows, len])
+            .index(&[2, rows], 4)
+            .run(|g, x| vec![g.grouped_outer(x[0], x[1], x[2], groups)]);
+    }
+}
+
+#[test]
+fn clusters_of_bit_strings() {
+    for (rows, bits, codes, rounds) in [(1, 1, 1, 0), (70, 40, 7, 3), (130, 32, 9, 5)] {
+        for padded in [false, true] {
+            let mut check = Check::new(&format!("{rows} rows of {bits} bits, padded {padded}"))
+                .fixed(&[2, 3, rows, bits], |r| r.unit() - 0.5)
+                .fixed(&[codes, bits], |r| r.unit() - 0.5);
+            if padded {
+                check = check.index(&[2, rows], 2);
+            }
+            check.run(|g, x| vec![g.hamming_clusters(x[0], x[1], x.get(2).copied(), rounds)]);
+        }
+    }
+}

@@ -171,8 +171,8 @@ variants! { $
     full_naive full sliding_window
     sparse_strided sparse_fixed cascade logsparse blockbert longformer bigbird
     entmax
-    linformer synthesizer nystromformer linear performer
-    transformer_xl compressive rnn lstm gru bahdanau
+    linformer synthesizer nystromformer linear performer clustered
+    transformer_xl compressive funnel rnn lstm gru bahdanau
 }
 
 /// The variant with this id.

@@ -152,3 +152,76 @@ fn a_synthesizers_mixture_of_dot_products_alone_is_full_attention() {
         assert_near_full(&case, "all weight on dot products", 1e-5);
     }
 }
+
+/// A call with one batch entry and one head.
+fn alone(id: &str, n: usize, causal: bool, json: &str) -> Case {
+    Case::new(id, Shape { batch: 1, heads: 1, ..Shape::of(n) }, causal, json, Request::default())
+}
+
+#[test]
+fn a_cluster_for_each_query_gives_full_attention() {
+    let n = 24;
+    let mut case = alone("clustered", n, false, r#"{"clusters": 24, "bits": 64, "iterations": 0}"#);
+    // Each code is the hash of one query.
+    let (planes, q) = (case.real("planes").to_vec(), case.real("q").to_vec());
+    let value = |i: usize, r: usize| {
+        let plane = &planes[r * 4..][..4];
+        (0..3).map(|d| plane[d] * q[i * 3 + d]).sum::<f64>() - plane[3]
+    };
+    case.set("codes", (0..n * 64).map(|at| value(at / 64, at % 64)).collect());
+    let mut full = alone("full", n, false, "{}");
+    for name in ["q", "k", "v"] {
+        full.set(name, case.real(name).to_vec());
+    }
+    assert_close("C = N", &out(&full), &out(&case), 2e-6);
+}
+
+#[test]
+fn equal_queries_are_served_exactly_by_one_cluster() {
+    let mut case = case("clustered", 65, false, r#"{"clusters": 1}"#);
+    let first = case.real("q")[..3].to_vec();
+    case.set("q", first.repeat(4 * 65));
+    assert_near_full(&case, "one cluster", 1e-5);
+}
+
+#[test]
+fn improved_clusters_with_every_key_are_full_attention() {
+    let case = case("clustered", 50, false, r#"{"clusters": 4, "improved": true, "top": 50}"#);
+    assert_near_full(&case, "k = N", 1e-5);
+}
+
+#[test]
+fn improving_clusters_brings_every_row_nearer() {
+    let n = 65;
+    let plain = case("clustered", n, false, r#"{"clusters": 6}"#);
+    let mut improved = case("clustered", n, false, r#"{"clusters": 6, "improved": true, "top": 8}"#);
+    let mut full = case("full", n, false, "{}");
+    for name in ["q", "k", "v"] {
+        full.set(name, plain.real(name).to_vec());
+        improved.set(name, plain.real(name).to_vec());
+    }
+    for name in ["planes", "codes"] {
+        improved.set(name, plain.real(name).to_vec());
+    }
+    let exact = full.effective();
+    let distances = |case: &Case| -> Vec<f64> {
+        let cells: Vec<f64> = case.effective().iter().zip(&exact).map(|(a, b)| (a - b).abs()).collect();
+        cells.chunks(n).map(|row| row.iter().sum()).collect()
+    };
+    let (before, after) = (distances(&plain), distances(&improved));
+    assert!(before.iter().zip(&after).all(|(before, after)| *after <= before + 1e-6));
+    assert!(rms(&after) < 0.9 * rms(&before), "{} and {}", rms(&after), rms(&before));
+}
+
+#[test]
+fn a_funnel_without_pooling_is_full_attention() {
+    assert_near_full(&case("funnel", 65, false, r#"{"poolings": 0}"#), "no pooling", 2e-6);
+}
+
+#[test]
+fn a_funnel_is_exact_where_pooled_queries_are_equal() {
+    let mut case = case("funnel", 66, false, r#"{"separate_first": false}"#);
+    let values = case.real("q").to_vec();
+    case.set("q", (0..values.len()).map(|i| values[i / 6 * 6 + i % 3]).collect());
+    assert_near_full(&case, "constant pairs", 2e-6);
+}

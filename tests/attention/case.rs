@@ -75,6 +75,11 @@ pub fn configurations(id: &str) -> &'static [&'static str] {
             r#"{"segment": 10, "memory_segments": 2, "compressed": 9, "rate": 2, "compress": "conv"}"#,
             r#"{"segment": 12, "memory_segments": 0, "compressed": 5, "rate": 4}"#,
         ],
+        "clustered" => &[
+            r#"{"clusters": 6, "iterations": 3}"#,
+            r#"{"clusters": 5, "bits": 40, "iterations": 2, "improved": true, "top": 4}"#,
+        ],
+        "funnel" => &["{}", r#"{"poolings": 2, "separate_first": false}"#],
         _ => &["{}"],
     }
 }

@@ -65,7 +65,18 @@ fn what_does_not_fit_is_refused_with_the_nearest_length() {
     let refusal = variant("full_naive").refusal(&setup("full_naive", shape(16_384), false), DEFAULT_TENSOR_BYTES);
     assert_eq!(refusal.expect("2 GiB do not fit").nearest.as_deref(), Some("length 4096"));
     assert_eq!(variant("full_naive").refusal(&setup("full_naive", shape(4096), false), DEFAULT_TENSOR_BYTES), None);
-    for id in ["full", "sliding_window", "linformer", "nystromformer", "linear", "performer", "entmax", "bahdanau"] {
+    for id in [
+        "full",
+        "sliding_window",
+        "linformer",
+        "nystromformer",
+        "linear",
+        "performer",
+        "entmax",
+        "bahdanau",
+        "clustered",
+        "funnel",
+    ] {
         let refusal = variant(id).refusal(&setup(id, shape(16_384), false), DEFAULT_TENSOR_BYTES);
         assert_eq!(refusal, None, "{id}");
     }
@@ -83,6 +94,8 @@ fn what_a_method_cannot_do_is_refused_with_the_reason() {
     assert!(refused("linformer", Shape::of(64), true).contains("leak"));
     assert!(refused("full", Shape { m: 30, ..Shape::of(64) }, true).contains("at least as many keys"));
     assert!(refused("nystromformer", Shape::of(64), true).contains("leak"));
+    assert!(refused("clustered", Shape::of(64), true).contains("leak"));
+    assert!(refused("funnel", Shape::of(64), true).contains("leak"));
     assert!(refused("nystromformer", Shape { m: 80, ..Shape::of(64) }, false).contains("64 queries and 80 keys"));
     assert!(refused("performer", Shape { m: 80, ..Shape::of(64) }, true).contains("one key for each query"));
     assert!(refused("linear", Shape { m: 80, ..Shape::of(64) }, true).contains("one key for each query"));

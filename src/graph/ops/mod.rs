@@ -11,6 +11,8 @@ pub mod cumsum;
 pub mod depthwise_conv;
 pub mod detach;
 pub mod gather;
+pub mod grouped;
+pub mod hamming_clusters;
 mod kernel;
 pub mod layer_norm;
 pub mod masked_softmax;
