@@ -1,11 +1,10 @@
 //! Cross-entropy of logits with integer targets; the gradient needs no softmax in memory.
 
-use super::kernel::{invocations, shares_rows, uniform};
-use crate::gpu::Source;
+use super::kernel::invocations;
+use super::rows::RowKernel;
 use crate::graph::layout::rows;
 use crate::graph::{
-    BinaryKind, Cost, Data, Dispatch, GradContext, Graph, LowerContext, Lowered, Node, Op, Real, ShapeError, Slot,
-    TensorType,
+    BinaryKind, Cost, Data, GradContext, Graph, LowerContext, Lowered, Node, Op, Real, ShapeError, Slot, TensorType,
 };
 
 /// The target of a row that counts for nothing.
@@ -19,21 +18,7 @@ struct CrossEntropy;
 #[derive(Clone, Debug, PartialEq)]
 struct CrossEntropyBackward;
 
-fn dispatch(entry: &'static str, x: &TensorType, bindings: Vec<(&'static str, Slot)>, groups: [u32; 3]) -> Lowered {
-    let (rows, len) = rows(x);
-    Lowered {
-        dispatches: vec![Dispatch {
-            source: Source::Table("ops/cross_entropy"),
-            entry,
-            consts: vec![],
-            uniform: uniform(&[rows as u32, len as u32, IGNORED, f32::NAN.to_bits()]),
-            bindings,
-            groups,
-            flops: 4 * x.len() as u64,
-        }],
-        scratch: vec![],
-    }
-}
+const KERNEL: RowKernel = RowKernel { source: "ops/cross_entropy", words: [IGNORED, f32::NAN.to_bits()], flops: 4 };
 
 impl CrossEntropy {
     fn eval<R: Real>(&self, inputs: &[(&TensorType, &Data<R>)], _: &[TensorType]) -> Vec<Data<R>> {
@@ -80,14 +65,13 @@ impl Op for CrossEntropy {
     }
 
     fn lower(&self, context: &LowerContext, inputs: &[&TensorType], _: &[TensorType]) -> Lowered {
-        let (rows, len) = rows(inputs[0]);
-        let bindings =
-            vec![("x", Slot::In(0)), ("targets", Slot::In(1)), ("loss", Slot::Out(0)), ("lse", Slot::Out(1))];
-        if shares_rows(context, len) {
-            dispatch("forward_group", inputs[0], bindings, [rows as u32, 1, 1])
-        } else {
-            dispatch("forward", inputs[0], bindings, invocations(rows))
-        }
+        let bindings = [
+            ("x", "x", Slot::In(0)),
+            ("targets", "targets", Slot::In(1)),
+            ("loss", "loss", Slot::Out(0)),
+            ("lse", "lse", Slot::Out(1)),
+        ];
+        KERNEL.over_rows(context, ["forward", "forward", "forward_group"], inputs[0], &bindings)
     }
 }
 
@@ -134,7 +118,7 @@ impl Op for CrossEntropyBackward {
             ("dloss", Slot::In(3)),
             ("dx", Slot::Out(0)),
         ];
-        dispatch("backward", inputs[0], bindings, invocations(outputs[0].len()))
+        KERNEL.dispatch("backward", inputs[0], bindings, invocations(outputs[0].len()))
     }
 }
 

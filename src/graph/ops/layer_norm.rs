@@ -1,10 +1,10 @@
 //! Layer norm over the last axis, with gain and bias (Ba et al., 2016, arXiv:1607.06450).
 
-use super::kernel::{invocations, shares_rows, uniform, vec4};
-use crate::gpu::Source;
+use super::kernel::invocations;
+use super::rows::RowKernel;
 use crate::graph::layout::rows;
 use crate::graph::{
-    Cost, Data, Dispatch, GradContext, Graph, LowerContext, Lowered, Node, Op, Real, ShapeError, Slot, TensorType,
+    Cost, Data, GradContext, Graph, LowerContext, Lowered, Node, Op, Real, ShapeError, Slot, TensorType,
 };
 
 /// Rows whose gradients of gain and bias are summed by one invocation.
@@ -24,43 +24,8 @@ struct LayerNormBackward;
 #[derive(Clone, Debug, PartialEq)]
 struct LayerNormGainBackward;
 
-/// The dispatch of a row kernel: `entry` with the suffix of the family that suits.
-fn row_dispatch(
-    context: &LowerContext,
-    entries: [&'static str; 3],
-    x: &TensorType,
-    epsilon: f64,
-    bindings: &[(&'static str, &'static str, Slot)],
-) -> Lowered {
-    let (rows, len) = rows(x);
-    let (entry, fours, groups) = if shares_rows(context, len) {
-        (entries[2], false, [rows as u32, 1, 1])
-    } else if vec4(len) {
-        (entries[1], true, invocations(rows))
-    } else {
-        (entries[0], false, invocations(rows))
-    };
-    let bindings = bindings.iter().map(|&(one, four, slot)| (if fours { four } else { one }, slot)).collect();
-    Lowered { dispatches: vec![dispatch(entry, x, epsilon, bindings, groups)], scratch: vec![] }
-}
-
-fn dispatch(
-    entry: &'static str,
-    x: &TensorType,
-    epsilon: f64,
-    bindings: Vec<(&'static str, Slot)>,
-    groups: [u32; 3],
-) -> Dispatch {
-    let (rows, len) = rows(x);
-    Dispatch {
-        source: Source::Table("ops/layer_norm"),
-        entry,
-        consts: vec![],
-        uniform: uniform(&[rows as u32, len as u32, (epsilon as f32).to_bits(), CHUNK as u32]),
-        bindings,
-        groups,
-        flops: 8 * x.len() as u64,
-    }
+fn kernel(epsilon: f64) -> RowKernel {
+    RowKernel { source: "ops/layer_norm", words: [(epsilon as f32).to_bits(), CHUNK as u32], flops: 8 }
 }
 
 fn mean<R: Real>(row: impl ExactSizeIterator<Item = R>) -> R {
@@ -124,7 +89,7 @@ impl Op for LayerNorm {
             ("mean", "mean", Slot::Out(1)),
             ("scale", "scale", Slot::Out(2)),
         ];
-        row_dispatch(context, ["forward", "forward4", "forward_group"], inputs[0], self.epsilon, &bindings)
+        kernel(self.epsilon).over_rows(context, ["forward", "forward4", "forward_group"], inputs[0], &bindings)
     }
 }
 
@@ -172,7 +137,7 @@ impl Op for LayerNormBackward {
             ("dy", "dy4", Slot::In(4)),
             ("y", "y4", Slot::Out(0)),
         ];
-        row_dispatch(context, ["backward", "backward4", "backward_group"], inputs[0], 0.0, &bindings)
+        kernel(0.0).over_rows(context, ["backward", "backward4", "backward_group"], inputs[0], &bindings)
     }
 }
 
@@ -221,8 +186,7 @@ impl Op for LayerNormGainBackward {
             ("dgain", Slot::Out(0)),
             ("dbias", Slot::Out(1)),
         ];
-        let groups = invocations(outputs[0].len());
-        Lowered { dispatches: vec![dispatch("backward_gain", inputs[0], 0.0, bindings, groups)], scratch: vec![] }
+        kernel(0.0).dispatch("backward_gain", inputs[0], bindings, invocations(outputs[0].len()))
     }
 }
 

@@ -21,6 +21,7 @@ pub mod random;
 pub mod recurrent;
 pub mod reduce;
 pub mod reshape;
+mod rows;
 pub mod select;
 pub mod slice;
 pub mod softmax;

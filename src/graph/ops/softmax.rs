@@ -3,12 +3,10 @@
 //! An element of -infinity has weight 0; a row of nothing else is all zeros (its logarithm is NaN, its log-sum-exp
 //! -infinity).
 
-use super::kernel::{invocations, shares_rows, uniform, vec4};
-use crate::gpu::Source;
+use super::rows::RowKernel;
 use crate::graph::layout::rows;
 use crate::graph::{
-    Cost, Data, Dispatch, Dtype, GradContext, Graph, LowerContext, Lowered, Node, Op, Real, ShapeError, Slot,
-    TensorType,
+    Cost, Data, Dtype, GradContext, Graph, LowerContext, Lowered, Node, Op, Real, ShapeError, Slot, TensorType,
 };
 
 /// Where maxima start: below every score, and finite.
@@ -33,34 +31,8 @@ fn stats<R: Real>(row: &[R]) -> (R, R) {
     (top, row.iter().fold(R::zero(), |total, &x| total + (x - top).exp()))
 }
 
-/// The dispatch of a row kernel: `entry` with the suffix of the family that suits.
-fn dispatch(
-    context: &LowerContext,
-    entries: [&'static str; 3],
-    x: &TensorType,
-    is_log: bool,
-    bindings: &[(&'static str, &'static str, Slot)],
-) -> Lowered {
-    let (rows, len) = rows(x);
-    let (entry, fours, groups) = if shares_rows(context, len) {
-        (entries[2], false, [rows as u32, 1, 1])
-    } else if vec4(len) {
-        (entries[1], true, invocations(rows))
-    } else {
-        (entries[0], false, invocations(rows))
-    };
-    Lowered {
-        dispatches: vec![Dispatch {
-            source: Source::Table("ops/softmax"),
-            entry,
-            consts: vec![],
-            uniform: uniform(&[rows as u32, len as u32, is_log as u32]),
-            bindings: bindings.iter().map(|&(one, four, slot)| (if fours { four } else { one }, slot)).collect(),
-            groups,
-            flops: 5 * x.len() as u64,
-        }],
-        scratch: vec![],
-    }
+fn kernel(is_log: bool) -> RowKernel {
+    RowKernel { source: "ops/softmax", words: [is_log.into(), 0], flops: 5 }
 }
 
 fn check(inputs: &[&TensorType]) -> Result<(), ShapeError> {
@@ -110,7 +82,7 @@ impl Op for Softmax {
 
     fn lower(&self, context: &LowerContext, inputs: &[&TensorType], _: &[TensorType]) -> Lowered {
         let bindings = [("x", "x4", Slot::In(0)), ("y", "y4", Slot::Out(0))];
-        dispatch(context, ["forward", "forward4", "forward_group"], inputs[0], self.is_log, &bindings)
+        kernel(self.is_log).over_rows(context, ["forward", "forward4", "forward_group"], inputs[0], &bindings)
     }
 }
 
@@ -153,7 +125,7 @@ impl Op for SoftmaxBackward {
 
     fn lower(&self, context: &LowerContext, inputs: &[&TensorType], _: &[TensorType]) -> Lowered {
         let bindings = [("x", "x4", Slot::In(0)), ("dy", "dy4", Slot::In(1)), ("y", "y4", Slot::Out(0))];
-        dispatch(context, ["backward", "backward4", "backward_group"], inputs[0], self.is_log, &bindings)
+        kernel(self.is_log).over_rows(context, ["backward", "backward4", "backward_group"], inputs[0], &bindings)
     }
 }
 
@@ -197,7 +169,7 @@ impl Op for LogSumExp {
 
     fn lower(&self, context: &LowerContext, inputs: &[&TensorType], _: &[TensorType]) -> Lowered {
         let bindings = [("x", "x4", Slot::In(0)), ("y", "y", Slot::Out(0))];
-        dispatch(context, ["lse", "lse4", "lse_group"], inputs[0], false, &bindings)
+        kernel(false).over_rows(context, ["lse", "lse4", "lse_group"], inputs[0], &bindings)
     }
 }
 
