@@ -11,6 +11,8 @@ mod device;
 mod recurrent;
 #[path = "ops/strips.rs"]
 mod strips;
+#[path = "ops/half.rs"]
+mod half;
 
 use attention_lab::gpu::Category;
 use attention_lab::graph::{BinaryKind, Data, Distribution, Dtype, Graph, IGNORED, TensorType, UnaryKind};

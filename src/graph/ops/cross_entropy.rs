@@ -18,7 +18,8 @@ struct CrossEntropy;
 #[derive(Clone, Debug, PartialEq)]
 struct CrossEntropyBackward;
 
-const KERNEL: RowKernel = RowKernel { source: "ops/cross_entropy", words: [IGNORED, f32::NAN.to_bits()], flops: 4 };
+const KERNEL: RowKernel =
+    RowKernel { source: ["ops/cross_entropy"; 2], words: [IGNORED, f32::NAN.to_bits()], flops: 4 };
 
 impl CrossEntropy {
     fn eval<R: Real>(&self, inputs: &[(&TensorType, &Data<R>)], _: &[TensorType]) -> Vec<Data<R>> {

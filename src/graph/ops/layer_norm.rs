@@ -4,7 +4,7 @@ use super::kernel::invocations;
 use super::rows::RowKernel;
 use crate::graph::layout::rows;
 use crate::graph::{
-    Cost, Data, GradContext, Graph, LowerContext, Lowered, Node, Op, Real, ShapeError, Slot, TensorType,
+    Cost, Data, Dtype, GradContext, Graph, LowerContext, Lowered, Node, Op, Real, ShapeError, Slot, TensorType,
 };
 
 /// Rows whose gradients of gain and bias are summed by one invocation.
@@ -25,7 +25,11 @@ struct LayerNormBackward;
 struct LayerNormGainBackward;
 
 fn kernel(epsilon: f64) -> RowKernel {
-    RowKernel { source: "ops/layer_norm", words: [(epsilon as f32).to_bits(), CHUNK as u32], flops: 8 }
+    RowKernel {
+        source: ["ops/layer_norm", "ops/layer_norm+f16"],
+        words: [(epsilon as f32).to_bits(), CHUNK as u32],
+        flops: 8,
+    }
 }
 
 fn mean<R: Real>(row: impl ExactSizeIterator<Item = R>) -> R {
@@ -58,8 +62,10 @@ impl Op for LayerNorm {
         let x = inputs[0];
         let Some((&len, rows)) = x.shape.split_last() else { return Err(ShapeError("takes a last axis".into())) };
         let row = TensorType::f32(&[len]);
-        if *x != TensorType::f32(&x.shape) || *inputs[1] != row || *inputs[2] != row {
-            return Err(ShapeError(format!("{inputs:?} are not x [.., n], gain [n] and bias [n] in f32")));
+        if x.dtype == Dtype::U32 || *inputs[1] != row || *inputs[2] != row {
+            return Err(ShapeError(format!(
+                "{inputs:?} are not x [.., n] in f32 or f16, gain [n] and bias [n] in f32"
+            )));
         }
         Ok(vec![x.clone(), TensorType::f32(rows), TensorType::f32(rows)])
     }

@@ -3,11 +3,12 @@
 use super::kernel::{invocations, shares_rows, uniform, vec4};
 use crate::gpu::Source;
 use crate::graph::layout::rows;
-use crate::graph::{Dispatch, LowerContext, Lowered, Slot, TensorType};
+use crate::graph::{Dispatch, Dtype, LowerContext, Lowered, Slot, TensorType};
 
 /// A kernel file over rows `[rows, len]`.
 pub(super) struct RowKernel {
-    pub source: &'static str,
+    /// For rows of f32, and of f16.
+    pub source: [&'static str; 2],
     /// Words of the uniform struct behind `rows` and `len`.
     pub words: [u32; 2],
     /// Floating-point operations for each element of x.
@@ -25,7 +26,7 @@ impl RowKernel {
     ) -> Lowered {
         let (rows, len) = rows(x);
         let dispatch = Dispatch {
-            source: Source::Table(self.source),
+            source: Source::Table(self.source[usize::from(x.dtype == Dtype::F16)]),
             entry,
             consts: vec![],
             uniform: uniform(&[rows as u32, len as u32, self.words[0], self.words[1]]),

@@ -32,13 +32,13 @@ fn stats<R: Real>(row: &[R]) -> (R, R) {
 }
 
 fn kernel(is_log: bool) -> RowKernel {
-    RowKernel { source: "ops/softmax", words: [is_log.into(), 0], flops: 5 }
+    RowKernel { source: ["ops/softmax", "ops/softmax+f16"], words: [is_log.into(), 0], flops: 5 }
 }
 
 fn check(inputs: &[&TensorType]) -> Result<(), ShapeError> {
     match inputs {
-        [x, rest @ ..] if x.dtype == Dtype::F32 && !x.shape.is_empty() && rest.iter().all(|t| t == x) => Ok(()),
-        _ => Err(ShapeError(format!("takes f32 with a last axis, not {inputs:?}"))),
+        [x, rest @ ..] if x.dtype != Dtype::U32 && !x.shape.is_empty() && rest.iter().all(|t| t == x) => Ok(()),
+        _ => Err(ShapeError(format!("takes real numbers with a last axis, not {inputs:?}"))),
     }
 }
 
@@ -149,6 +149,9 @@ impl Op for LogSumExp {
 
     fn infer(&self, inputs: &[&TensorType]) -> Result<Vec<TensorType>, ShapeError> {
         check(inputs)?;
+        if inputs[0].dtype != Dtype::F32 {
+            return Err(ShapeError("the log-sum-exp is of f32".into()));
+        }
         Ok(vec![TensorType::f32(&inputs[0].shape[..inputs[0].shape.len() - 1])])
     }
 

@@ -35,8 +35,12 @@ const _: () = assert!(size_of::<Reduce>() as u32 == gpu::uniform_bytes("ops/matm
 /// Invocations of one workgroup of the reduction.
 const REDUCE_LANES: usize = 64;
 
-pub(super) fn lower(op: &Matmul, geometry: &Geometry, context: &LowerContext) -> Lowered {
-    let tile = Tile::choose(geometry, context);
+pub(super) fn lower(op: &Matmul, geometry: &Geometry, half: bool, context: &LowerContext) -> Lowered {
+    let mut tile = Tile::choose(geometry, context);
+    if half {
+        // Parts would be added up in half precision.
+        tile.splits = 1;
+    }
     let splits = Splits::new(geometry, tile.splits);
     let parts = splits.p * splits.k;
     let [wide, high, batch] = tile.groups(geometry, context);
@@ -45,7 +49,7 @@ pub(super) fn lower(op: &Matmul, geometry: &Geometry, context: &LowerContext) ->
     consts.push(("TRANS_B", f64::from(u8::from(op.trans_b))));
     let c = if parts > 1 { Slot::Scratch(0) } else { Slot::Out(0) };
     let product = Dispatch {
-        source: Source::Table(source(tile.family, geometry.is_aligned())),
+        source: Source::Table(source(tile.family, half, geometry.is_aligned())),
         entry,
         consts,
         uniform: bytemuck::bytes_of(&uniform(op, geometry, &splits)).to_vec(),
@@ -69,12 +73,16 @@ pub(super) fn lower(op: &Matmul, geometry: &Geometry, context: &LowerContext) ->
     Lowered { dispatches: vec![product, reduce], scratch: vec![(len * parts * 4) as u64] }
 }
 
-fn source(family: Family, aligned: bool) -> &'static str {
-    match (family, aligned) {
-        (Family::Subgroup, true) => "ops/matmul+subgroups",
-        (Family::Subgroup, false) => "ops/matmul+subgroups+scalar",
-        (_, true) => "ops/matmul",
-        (_, false) => "ops/matmul+scalar",
+fn source(family: Family, half: bool, aligned: bool) -> &'static str {
+    match (half, family, aligned) {
+        (false, Family::Subgroup, true) => "ops/matmul+subgroups",
+        (false, Family::Subgroup, false) => "ops/matmul+subgroups+scalar",
+        (false, _, true) => "ops/matmul",
+        (false, _, false) => "ops/matmul+scalar",
+        (true, Family::Subgroup, true) => "ops/matmul+f16+subgroups",
+        (true, Family::Subgroup, false) => "ops/matmul+f16+subgroups+scalar",
+        (true, _, true) => "ops/matmul+f16",
+        (true, _, false) => "ops/matmul+f16+scalar",
     }
 }
 

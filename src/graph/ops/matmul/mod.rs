@@ -98,11 +98,11 @@ impl Op for Matmul {
         let [a, b] = inputs else {
             return Err(ShapeError(format!("takes two tensors, got {}", inputs.len())));
         };
-        if a.dtype != Dtype::F32 || b.dtype != Dtype::F32 {
-            return Err(ShapeError(format!("takes f32, got {:?} and {:?}", a.dtype, b.dtype)));
+        if a.dtype == Dtype::U32 || b.dtype != a.dtype {
+            return Err(ShapeError(format!("takes two of f32 or two of f16, got {:?} and {:?}", a.dtype, b.dtype)));
         }
         let geometry = self.geometry(&a.shape, &b.shape)?;
-        Ok(vec![TensorType::f32(&geometry.out)])
+        Ok(vec![TensorType { dtype: a.dtype, shape: geometry.out }])
     }
 
     fn cost(&self, inputs: &[&TensorType], outputs: &[TensorType]) -> Cost {
@@ -142,6 +142,6 @@ impl Op for Matmul {
 
     fn lower(&self, context: &LowerContext, inputs: &[&TensorType], _: &[TensorType]) -> Lowered {
         let geometry = self.geometry(&inputs[0].shape, &inputs[1].shape).expect("the shape rule has passed");
-        lower::lower(self, &geometry.folded(), context)
+        lower::lower(self, &geometry.folded(), inputs[0].dtype == Dtype::F16, context)
     }
 }
