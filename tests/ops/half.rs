@@ -3,9 +3,12 @@
 use super::check::Check;
 use super::device;
 use attention_lab::gpu::Category;
+use attention_lab::graph::ops::block_attention::BlockAttentionOptions;
 use attention_lab::graph::ops::matmul::Matmul;
 use attention_lab::graph::plan::plan;
 use attention_lab::graph::{Dtype, Graph, LowerContext, Node, TensorType};
+use attention_lab::pattern::{BlockList, Rule};
+use std::rc::Rc;
 
 /// Eleven significant bits, of operands, results and gradients.
 const TOLERANCE: f64 = 5e-3;
@@ -71,6 +74,24 @@ fn rows() {
                 vec![g.cast(y, Dtype::F32)]
             });
         }
+    }
+}
+
+#[test]
+fn attention() {
+    if !on_device() {
+        return;
+    }
+    for (n, dim, causal) in [(1, 8, false), (70, 12, true), (65, 6, false)] {
+        let rule = Rule::All { causal };
+        let check = Check::new(&format!("half attention {n} {dim} {causal}"));
+        let shape = [1, 2, n, dim];
+        check.real(&shape).real(&shape).real(&shape).tolerance(TOLERANCE, TOLERANCE).halves().run(|g, x| {
+            let x = halves(g, x);
+            let list = Rc::new(BlockList::new(&rule, n, n, 64, 64));
+            let (o, lse) = g.block_attention(x[0], x[1], x[2], &BlockAttentionOptions::new(list, rule.clone()));
+            vec![g.cast(o, Dtype::F32), lse]
+        });
     }
 }
 

@@ -23,8 +23,9 @@ struct BlockAttentionBiasBackward(BlockAttentionBackward);
 /// an N×M buffer for each head and is computed only where somebody reads it.
 pub(super) fn gradients(op: &BlockAttention, g: &mut Graph, c: &GradContext) -> Vec<Option<Node>> {
     let dout = c.douts[0].unwrap_or_else(|| {
-        let shape = g.shape(c.outputs[0]).to_vec();
-        g.constant(&shape, Data::Real(vec![0.0; shape.iter().product()]))
+        let TensorType { dtype, shape } = g.ty(c.outputs[0]).clone();
+        let zeros = g.constant(&shape, Data::Real(vec![0.0; shape.iter().product()]));
+        g.cast(zeros, dtype)
     });
     let transposed = op.list_constant(g, true);
     let inputs: Vec<Node> =
@@ -69,11 +70,11 @@ impl Op for BlockAttentionBackward {
 
     fn infer(&self, inputs: &[&TensorType]) -> Result<Vec<TensorType>, ShapeError> {
         self.attention.check(inputs, self.rest())?;
-        let (q, k) = (&inputs[0].shape, &inputs[1].shape);
-        if inputs[3].shape != *q || inputs[5].shape != *q || inputs[4].shape != q[..3] {
+        let (q, k) = (inputs[0], inputs[1]);
+        if inputs[3] != q || inputs[5] != q || *inputs[4] != TensorType::f32(&q.shape[..3]) {
             return Err(ShapeError("o, dout and lse must have the shapes of the forward pass".into()));
         }
-        Ok(vec![TensorType::f32(q), TensorType::f32(k), TensorType::f32(k)])
+        Ok(vec![q.clone(), k.clone(), k.clone()])
     }
 
     /// The algorithm's own count, with the scores recomputed once.

@@ -5,7 +5,7 @@ use super::wgsl::{self, Kernel, Masking, Part, Spec, Staging};
 use super::{BlockAttention, bias_strides};
 use crate::gpu::{self, Source};
 use crate::graph::ops::kernel::uniform;
-use crate::graph::{Dispatch, LowerContext, Lowered, Slot, TensorType, Tunable};
+use crate::graph::{Dispatch, Dtype, LowerContext, Lowered, Slot, TensorType, Tunable};
 use crate::pattern::{BlockList, Rule};
 
 /// Key under which [`LowerContext::choices`] may hold a kernel for all calls whose class has none of its own: `direct`, `quad`
@@ -140,6 +140,7 @@ struct Call<'a> {
     total: u32,
     pairs: u64,
     bias: (usize, usize),
+    half: bool,
 }
 
 impl<'a> Call<'a> {
@@ -148,7 +149,8 @@ impl<'a> Call<'a> {
         let bias = if op.bias { bias_strides(inputs[rest + usize::from(op.padding)]) } else { (0, 0) };
         let total = (q[0] * q[1]) as u32;
         let class = class(name, op, inputs);
-        Self { class, op, dim: q[3], heads: q[1] as u32, total, pairs: op.pairs(inputs[0]), bias }
+        let half = inputs[0].dtype == Dtype::F16;
+        Self { class, op, dim: q[3], heads: q[1] as u32, total, pairs: op.pairs(inputs[0]), bias, half }
     }
 
     fn groups(&self, spec: &Spec, list: &BlockList) -> [u32; 3] {
@@ -166,10 +168,10 @@ impl<'a> Call<'a> {
             Rule::Window { dilation: 0 | 1, global: 0, .. } => Masking::Band,
             rule => Masking::Rule { function: rule.function(), by_head: rule.by_head() },
         };
-        let (dim, padding, bias) = (self.dim, self.op.padding, self.op.bias);
+        let (dim, padding, bias, half) = (self.dim, self.op.padding, self.op.bias, self.half);
         if self.op.gathers() {
             let lanes = if context.software { 8 } else { 64 };
-            return Spec { dim, rows: 1, lanes, staging: Staging::Gather, masking, padding, bias };
+            return Spec { dim, rows: 1, lanes, staging: Staging::Gather, masking, padding, bias, half };
         }
         let quads = has_quads(context);
         let chosen = context.choices.get(&self.class).or_else(|| context.choices.get(CHOICE));
@@ -199,7 +201,7 @@ impl<'a> Call<'a> {
             }
             _ => Staging::Direct,
         };
-        Spec { dim, rows, lanes, staging, masking, padding, bias }
+        Spec { dim, rows, lanes, staging, masking, padding, bias, half }
     }
 
     /// A dispatch over `list`; `products` is the number of floating-point operations for each pair and component.
@@ -226,7 +228,13 @@ impl<'a> Call<'a> {
         };
         Dispatch {
             source: Source::Generated {
-                name: format!("block_attention.{}_{family}_d{}_r{}", kernel.entry, spec.dim, spec.rows),
+                name: format!(
+                    "block_attention.{}_{family}_{}_d{}_r{}",
+                    kernel.entry,
+                    spec.scalar(),
+                    spec.dim,
+                    spec.rows
+                ),
                 wgsl: kernel.wgsl.into(),
             },
             entry: kernel.entry,

@@ -38,7 +38,7 @@ impl BlockAttentionOptions {
     }
 }
 
-/// Inputs: q `[B, H, N, D]`, k and v `[B, H, M, D]`, the packed list, then padding and bias where there are. Outputs: o like
+/// Inputs: q `[B, H, N, D]`, k and v `[B, H, M, D]`, all in f32 or all in f16, the packed list, then padding and bias where there are. Outputs: o like
 /// q, and the log-sum-exp of each row `[B, H, N]` (-1e30 for an empty row).
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct BlockAttention {
@@ -141,6 +141,12 @@ impl BlockAttention {
             let list = &self.list;
             return fail(format!("the list is for {} heads, N {} and M {}", list.heads, list.n, list.m));
         }
+        if q.dtype == Dtype::U32 || k.dtype != q.dtype || v.dtype != q.dtype {
+            return fail(format!(
+                "q, k and v must all be f32 or all f16, not {:?} {:?} {:?}",
+                q.dtype, k.dtype, v.dtype
+            ));
+        }
         let mut rest = inputs[rest..].iter();
         if self.padding && rest.next().is_none_or(|t| **t != TensorType::u32(&[b, m])) {
             return fail(format!("key padding must be u32 [{b}, {m}]"));
@@ -199,7 +205,7 @@ impl Op for BlockAttention {
 
     fn infer(&self, inputs: &[&TensorType]) -> Result<Vec<TensorType>, ShapeError> {
         self.check(inputs, 4)?;
-        Ok(vec![TensorType::f32(&inputs[0].shape), TensorType::f32(&inputs[0].shape[..3])])
+        Ok(vec![inputs[0].clone(), TensorType::f32(&inputs[0].shape[..3])])
     }
 
     fn cost(&self, inputs: &[&TensorType], outputs: &[TensorType]) -> Cost {

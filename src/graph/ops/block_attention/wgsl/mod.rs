@@ -60,6 +60,24 @@ pub struct Spec {
     pub padding: bool,
     /// There is an additive bias on the scores.
     pub bias: bool,
+    /// Tensors of rows are stored in half precision; arithmetic is in f32.
+    pub half: bool,
+}
+
+impl Spec {
+    /// One element of a tensor of rows as it is stored, and four of them.
+    pub(super) fn scalar(&self) -> &'static str {
+        if self.half { "f16" } else { "f32" }
+    }
+
+    fn vector(&self) -> &'static str {
+        if self.half { "vec4<f16>" } else { "vec4<f32>" }
+    }
+
+    /// What arrays of rows are made of.
+    fn element(&self) -> &'static str {
+        if self.dim.is_multiple_of(4) { self.vector() } else { self.scalar() }
+    }
 }
 
 /// Which gradients a backward kernel over key rows writes.
@@ -250,9 +268,8 @@ pub fn backward_dkv(spec: &Spec, part: Part) -> Kernel {
 pub fn backward_pre(spec: &Spec, dlse: bool) -> Kernel {
     let mut t = Text::bare(spec);
     t.entry = "backward_pre";
-    let element = if spec.dim.is_multiple_of(4) { "vec4<f32>" } else { "f32" };
-    t.declare("o", "read", element);
-    t.declare("dout", "read", element);
+    t.declare("o", "read", spec.element());
+    t.declare("dout", "read", spec.element());
     t.declare("lse", "read", "f32");
     if dlse {
         t.declare("dlse", "read", "f32");
@@ -271,8 +288,8 @@ pub fn backward_pre(spec: &Spec, dlse: bool) -> Kernel {
     }
     line!(t, "    if row >= rows {{\n        return;\n    }}");
     let (width, product) = match spec.dim.is_multiple_of(4) {
-        true => (spec.dim / 4, "dot(o[at], dout[at])"),
-        false => (spec.dim, "o[at] * dout[at]"),
+        true => (spec.dim / 4, "dot(vec4<f32>(o[at]), vec4<f32>(dout[at]))"),
+        false => (spec.dim, "f32(o[at]) * f32(dout[at])"),
     };
     line!(t, "    var delta = 0.0;\n    for (var at = row * {width}u; at < (row + 1u) * {width}u; at += 1u) {{");
     line!(t, "        delta += {product};\n    }}");

@@ -22,6 +22,9 @@ impl Text {
         let chunks = spec.dim.div_ceil(4);
         let (wgsl, bindings) = (String::new(), Vec::new());
         let mut t = Text { wgsl, entry: "", bindings, spec: spec.clone(), chunks, queries: true, forward: false };
+        if spec.half {
+            line!(t, "enable f16;");
+        }
         if spec.staging == Staging::Quad && cfg!(target_arch = "wasm32") {
             // Browsers require the directive; naga, which reads the text elsewhere, rejects it.
             line!(t, "enable subgroups;");
@@ -51,9 +54,8 @@ impl Text {
     ) -> Self {
         let mut t = Self::bare(spec);
         t.forward = forward;
-        let element = if spec.dim.is_multiple_of(4) { "vec4<f32>" } else { "f32" };
         for name in inputs {
-            t.declare(name, "read", element);
+            t.declare(name, "read", spec.element());
         }
         t.declare("list", "read", "u32");
         if !forward {
@@ -65,7 +67,7 @@ impl Text {
             t.declare("bias", "read", "f32");
         }
         for name in outputs {
-            t.declare(name, "read_write", element);
+            t.declare(name, "read_write", spec.element());
         }
         for name in scalars {
             t.declare(name, "read_write", "f32");
@@ -136,10 +138,10 @@ impl Text {
     /// Four components of a row that starts at `base`; those beyond D are zero.
     pub(super) fn chunk(&self, array: &str, base: &str, c: usize) -> String {
         if self.spec.dim.is_multiple_of(4) {
-            return format!("{array}[{base} + {c}u]");
+            return format!("vec4<f32>({array}[{base} + {c}u])");
         }
         let parts: Vec<String> = (c * 4..c * 4 + 4)
-            .map(|d| if d < self.spec.dim { format!("{array}[{base} + {d}u]") } else { "0.0".into() })
+            .map(|d| if d < self.spec.dim { format!("f32({array}[{base} + {d}u])") } else { "0.0".into() })
             .collect();
         format!("vec4<f32>({})", parts.join(", "))
     }
@@ -169,11 +171,13 @@ impl Text {
         let base = self.row_address(&format!("own + i{r}"));
         for c in 0..self.chunks {
             if self.spec.dim.is_multiple_of(4) {
-                line!(self, "        {name}[{base} + {c}u] = {name}{r}_{c} * {factor};");
+                let vector = self.spec.vector();
+                line!(self, "        {name}[{base} + {c}u] = {vector}({name}{r}_{c} * {factor});");
                 continue;
             }
             for (d, component) in (c * 4..self.spec.dim).zip(["x", "y", "z", "w"]) {
-                line!(self, "        {name}[{base} + {d}u] = {name}{r}_{c}.{component} * {factor};");
+                let scalar = self.spec.scalar();
+                line!(self, "        {name}[{base} + {d}u] = {scalar}({name}{r}_{c}.{component} * {factor});");
             }
         }
     }
@@ -217,13 +221,13 @@ impl Text {
         line!(self, "            let at = {row};\n            let c = e % {chunks}u;");
         for (name, tile) in names.iter().zip(["tile_a", "tile_b"]) {
             if self.spec.dim.is_multiple_of(4) {
-                line!(self, "            {tile}[e] = {name}[at + c];");
+                line!(self, "            {tile}[e] = vec4<f32>({name}[at + c]);");
                 continue;
             }
             let parts: Vec<String> = (0..4)
                 .map(|d| {
                     let index = format!("c * 4u + {d}u");
-                    format!("select(0.0, {name}[at + min({index}, {0}u - 1u)], {index} < {0}u)", self.spec.dim)
+                    format!("select(0.0, f32({name}[at + min({index}, {0}u - 1u)]), {index} < {0}u)", self.spec.dim)
                 })
                 .collect();
             line!(self, "            {tile}[e] = vec4<f32>({});", parts.join(", "));
