@@ -7,12 +7,12 @@ mod chunk_linear;
 mod common;
 #[path = "common/device.rs"]
 mod device;
+#[path = "ops/half.rs"]
+mod half;
 #[path = "ops/recurrent.rs"]
 mod recurrent;
 #[path = "ops/strips.rs"]
 mod strips;
-#[path = "ops/half.rs"]
-mod half;
 
 use attention_lab::gpu::Category;
 use attention_lab::graph::{BinaryKind, Data, Distribution, Dtype, Graph, IGNORED, TensorType, UnaryKind};
