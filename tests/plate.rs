@@ -10,7 +10,7 @@ use attention_lab::lab::experiment::{self as lab, Pool, View};
 use attention_lab::lab::protocol::Viewport;
 use attention_lab::lab::{matrix, picture};
 use attention_lab::pattern::{BlockList, Rule};
-use attention_lab::task::random::normal;
+use attention_lab::random::normal;
 use pollster::block_on;
 use std::ops::Range;
 use std::sync::Arc;

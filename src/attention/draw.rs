@@ -1,5 +1,6 @@
 //! Extra tensors: what a variant reads besides q, k and v, and how it is drawn when nobody gives it.
 
+use crate::random;
 use std::sync::Arc;
 
 /// How an extra tensor is drawn when the caller does not give it.
@@ -66,24 +67,26 @@ impl Extra {
     /// Values from the seed: a pure function of seed, name and element index, so that every back end and every run gets the
     /// same tensor.
     pub fn draw(&self, seed: u64) -> Vec<f32> {
-        let stream = self.name.bytes().fold(mix(seed), |hash, byte| mix(hash ^ u64::from(byte)));
+        let stream = random::stream(self.name);
         let indices = 0..self.len() as u64;
         match self.init {
             Init::Zeros | Init::Structure { .. } => vec![0.0; self.len()],
-            Init::Uniform(bound) => indices.map(|i| (2.0 * unit(stream, 2 * i) - 1.0) as f32 * bound).collect(),
-            Init::Normal(deviation) => indices.map(|i| normal(stream, i) as f32 * deviation).collect(),
-            Init::Orthogonal => self.draw_orthogonal(stream),
+            Init::Uniform(bound) => {
+                indices.map(|i| (2.0 * random::uniform(seed, stream, i) - 1.0) as f32 * bound).collect()
+            }
+            Init::Normal(deviation) => indices.map(|i| random::normal(seed, stream, i) as f32 * deviation).collect(),
+            Init::Orthogonal => self.draw_orthogonal(seed, stream),
         }
     }
 
-    fn draw_orthogonal(&self, stream: u64) -> Vec<f32> {
+    fn draw_orthogonal(&self, seed: u64, stream: u64) -> Vec<f32> {
         let dim = self.shape.last().copied().unwrap_or(1).max(1);
         // The lengths are those of other normal vectors: a row's own length and direction are independent.
-        let lengths = mix(stream);
+        let lengths = !stream;
         let mut rows: Vec<Vec<f64>> = Vec::new();
         for row in 0..self.len() / dim {
             let at = |column: usize| (row * dim + column) as u64;
-            let mut direction: Vec<f64> = (0..dim).map(|c| normal(stream, at(c))).collect();
+            let mut direction: Vec<f64> = (0..dim).map(|c| random::normal(seed, stream, at(c))).collect();
             // Gram and Schmidt, twice: once leaves rounding errors where little remains.
             for _ in 0..2 {
                 for other in &rows[row / dim * dim..] {
@@ -95,7 +98,7 @@ impl Extra {
             rows.push(direction.into_iter().map(|x| x / norm).collect());
         }
         let scaled = rows.iter().enumerate().flat_map(|(row, direction)| {
-            let length = length((0..dim).map(|c| normal(lengths, (row * dim + c) as u64)));
+            let length = length((0..dim).map(|c| random::normal(seed, lengths, (row * dim + c) as u64)));
             direction.iter().map(move |x| (x * length) as f32)
         });
         scaled.collect()
@@ -107,42 +110,24 @@ fn length(x: impl Iterator<Item = f64>) -> f64 {
     x.map(|x| x * x).sum::<f64>().sqrt()
 }
 
-/// The `index`-th number of a stream of standard normals, by Box and Muller's transform; 1 - u is never 0.
-fn normal(stream: u64, index: u64) -> f64 {
-    let radius = (-2.0 * (1.0 - unit(stream, 2 * index)).ln()).sqrt();
-    radius * (std::f64::consts::TAU * unit(stream, 2 * index + 1)).cos()
-}
-
 /// A stream of whole numbers, a pure function of a seed and what else it is made from.
 pub(super) struct Stream {
-    state: u64,
+    seed: u64,
+    stream: u64,
     counter: u64,
 }
 
 impl Stream {
     pub fn new(seed: u64, name: &str, parts: &[usize]) -> Self {
-        let state = name.bytes().map(u64::from).chain(parts.iter().map(|&p| p as u64));
-        Self { state: state.fold(mix(seed), |hash, part| mix(hash ^ part)), counter: 0 }
+        let seed = parts.iter().fold(seed, |seed, &part| random::bits(seed, part as u64, 0));
+        Self { seed, stream: random::stream(name), counter: 0 }
     }
 
     /// The next number, uniform on `0..end`.
     pub fn below(&mut self, end: usize) -> usize {
         self.counter += 1;
-        (unit(self.state, self.counter) * end as f64) as usize
+        random::below(self.seed, self.stream, self.counter, end)
     }
-}
-
-/// The `counter`-th number of a stream, uniform on 0..1.
-fn unit(stream: u64, counter: u64) -> f64 {
-    (mix(stream ^ mix(counter)) >> 11) as f64 / (1u64 << 53) as f64
-}
-
-/// A bijective scrambling of 64 bits: the output function of SplitMix64 (Steele, Lea and Flood, 2014).
-fn mix(x: u64) -> u64 {
-    let x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    x ^ (x >> 31)
 }
 
 #[cfg(test)]

@@ -110,7 +110,7 @@ pub fn rank_of(values: &[f32], j: usize) -> usize {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::task::random::normal;
+    use crate::random::normal;
 
     /// Softmax attention of random q and k, its log-sum-exp computed here.
     pub fn softmax(n: usize, heads: usize, rank: usize, rule: Rule, seed: u64) -> Matrix {

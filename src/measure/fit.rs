@@ -84,7 +84,7 @@ pub fn largest(low: usize, high: usize, mut fits: impl FnMut(usize) -> bool) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::task::random::normal;
+    use crate::random::normal;
 
     #[test]
     fn fit_finds_an_exact_law() {

@@ -5,8 +5,8 @@
 //! head's key projection is correlated with its query projection: equal words then attend to each other, and near positions
 //! somewhat, as they do in many trained heads.
 
-use super::random::{bits, normal};
 use crate::graph::{Float, Matrix};
+use crate::random::{bits, normal};
 use std::collections::HashMap;
 
 /// Width of the embedding. Fixed, so that the cost of the projections is linear in heads and head dimension.

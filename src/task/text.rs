@@ -163,7 +163,7 @@ fn combining(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::task::random::bits;
+    use crate::random::bits;
 
     fn labels(text: &str) -> Vec<String> {
         Tokens::new(text, Split::Words).labels

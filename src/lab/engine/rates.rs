@@ -11,7 +11,7 @@ use crate::graph::plan::plan;
 use crate::graph::{Graph, TensorType};
 use crate::lab::protocol::{Backend, Command};
 use crate::measure::Timing;
-use crate::task::random::normal;
+use crate::random::normal;
 
 /// A measured rate.
 #[derive(Clone, Debug, PartialEq)]

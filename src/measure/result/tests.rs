@@ -1,5 +1,5 @@
 use super::*;
-use crate::task::random::bits;
+use crate::random::bits;
 
 fn file() -> ResultFile {
     let time = Timing::new(&[2.0, 1.0, 3.0, 2.5, 1.5], "timestamp");

@@ -1,6 +1,11 @@
 //! Counter-based random numbers: the value at (seed, stream, index) is a pure function of the three, so that tensors can be
 //! drawn in any order, in parallel, and again.
 
+/// A stream by name.
+pub fn stream(name: &str) -> u64 {
+    name.bytes().fold(0, |hash, byte| mix(hash ^ u64::from(byte).wrapping_add(0x9E37_79B9_7F4A_7C15)))
+}
+
 /// 64 well-mixed bits of (seed, stream, index): two rounds of the finaliser of splitmix64.
 pub fn bits(seed: u64, stream: u64, index: u64) -> u64 {
     let start = seed ^ mix(stream.wrapping_add(0x9E37_79B9_7F4A_7C15));
@@ -10,6 +15,11 @@ pub fn bits(seed: u64, stream: u64, index: u64) -> u64 {
 /// Uniform on (0, 1), never an end of it.
 pub fn uniform(seed: u64, stream: u64, index: u64) -> f64 {
     ((bits(seed, stream, index) >> 11) as f64 + 0.5) / (1u64 << 53) as f64
+}
+
+/// Uniform on the whole numbers below `end`.
+pub fn below(seed: u64, stream: u64, index: u64, end: usize) -> usize {
+    ((uniform(seed, stream, index) * end as f64) as usize).min(end - 1)
 }
 
 /// Standard normal, by Box and Muller.
@@ -41,6 +51,7 @@ mod tests {
     #[test]
     fn streams_and_seeds_differ() {
         let first: Vec<u64> = (0..64).map(|i| bits(1, 1, i)).collect();
+        assert!(stream("E") != stream("F") && stream("ab") != stream("ba"));
         for (seed, stream) in [(1, 2), (2, 1), (0, 0)] {
             assert!((0..64).all(|i| bits(seed, stream, i) != first[i as usize]));
         }
