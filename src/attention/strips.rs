@@ -5,7 +5,7 @@ use super::{Effective, EffectiveKind, Inputs, Setup};
 use crate::graph::{Graph, Node};
 use crate::pattern::Rule;
 
-/// Queries of the longest strip.
+/// Queries of a strip, of all its heads.
 const ROWS: u128 = 1024;
 
 /// Elements of a strip over `keys` keys.

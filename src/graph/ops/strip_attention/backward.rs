@@ -81,8 +81,8 @@ impl Op for StripBackward {
         panic!("{} has no gradient", self.name())
     }
 
-    fn lower(&self, context: &LowerContext, inputs: &[&TensorType], _: &[TensorType]) -> Lowered {
-        lower::backward(self, context, inputs)
+    fn lower(&self, _: &LowerContext, inputs: &[&TensorType], _: &[TensorType]) -> Lowered {
+        lower::backward(self, inputs)
     }
 }
 

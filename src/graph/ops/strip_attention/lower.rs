@@ -4,11 +4,12 @@ use super::backward::{Grad, StripBackward};
 use super::{Score, Sizes, Span, StripAttention};
 use crate::gpu::Source;
 use crate::graph::ops::kernel::{invocations, uniform};
-use crate::graph::{Dispatch, LowerContext, Lowered, Slot, TensorType};
+use crate::graph::{Dispatch, Lowered, Slot, TensorType};
 
-/// Queries of a strip. On software adapters a strip should stay in a cache; a GPU should have much to do at a time.
-const ROWS_SOFTWARE: usize = 256;
-const ROWS_GPU: usize = 1024;
+/// Most queries of one head in a strip: where it is causal, a longer one scores more pairs in vain.
+const ROWS: usize = 256;
+/// Most queries of all its heads: a dispatch should have much to do, and a strip still fit everywhere.
+const ROWS_OF_HEADS: usize = 1024;
 
 /// Some queries of some heads, whose scores are in memory at the same time.
 struct Strip {
@@ -33,14 +34,13 @@ impl Strip {
     }
 }
 
-fn strips(op: &StripAttention, s: &Sizes, context: &LowerContext) -> Vec<Strip> {
-    let most = if context.software { ROWS_SOFTWARE } else { ROWS_GPU };
+fn strips(op: &StripAttention, s: &Sizes) -> Vec<Strip> {
     let instances = s.batch * s.heads;
     let mut strips = Vec::new();
     for span in op.keys.spans(s.n, s.rows) {
-        for from in (0..span.count).step_by(most) {
-            let part = span.part(from, most.min(span.count - from));
-            let heads = (most / part.count).clamp(1, instances);
+        for from in (0..span.count).step_by(ROWS) {
+            let part = span.part(from, ROWS.min(span.count - from));
+            let heads = (ROWS_OF_HEADS / part.count).clamp(1, instances);
             for first_head in (0..instances).step_by(heads) {
                 strips.push(Strip { span: part, first_head, heads: heads.min(instances - first_head) });
             }
@@ -186,9 +186,9 @@ fn largest(strips: &[Strip]) -> u64 {
     strips.iter().map(Strip::bytes).max().unwrap_or(0)
 }
 
-pub fn forward(op: &StripAttention, context: &LowerContext, inputs: &[&TensorType]) -> Lowered {
+pub fn forward(op: &StripAttention, inputs: &[&TensorType]) -> Lowered {
     let call = Call { op, s: op.sizes(inputs) };
-    let strips = strips(op, &call.s, context);
+    let strips = strips(op, &call.s);
     let scores = Slot::Scratch(0);
     let dispatches = strips.iter().flat_map(|strip| {
         [
@@ -201,9 +201,9 @@ pub fn forward(op: &StripAttention, context: &LowerContext, inputs: &[&TensorTyp
 }
 
 /// The weights, written out: output 0.
-pub fn matrix(op: &StripAttention, context: &LowerContext, inputs: &[&TensorType], len: usize) -> Lowered {
+pub fn matrix(op: &StripAttention, inputs: &[&TensorType], len: usize) -> Lowered {
     let call = Call { op, s: op.sizes(inputs) };
-    let strips = strips(op, &call.s, context);
+    let strips = strips(op, &call.s);
     let (scores, stats) = (Slot::Scratch(0), Slot::Scratch(1));
     let mut dispatches = vec![zeros(Slot::Out(0), len)];
     for strip in &strips {
@@ -217,11 +217,11 @@ pub fn matrix(op: &StripAttention, context: &LowerContext, inputs: &[&TensorType
     Lowered { dispatches, scratch: vec![largest(&strips), stats as u64] }
 }
 
-pub fn backward(op: &StripBackward, context: &LowerContext, inputs: &[&TensorType]) -> Lowered {
+pub fn backward(op: &StripBackward, inputs: &[&TensorType]) -> Lowered {
     let attention = &op.attention;
     let call = Call { op: attention, s: attention.sizes(inputs) };
     let Sizes { batch, heads, rows, width, dim, distances, .. } = call.s;
-    let strips = strips(attention, &call.s, context);
+    let strips = strips(attention, &call.s);
     let (scores, slopes) = (Slot::Scratch(0), Slot::Scratch(1));
     let (stats, dout) = (Slot::In(attention.count()), Slot::In(attention.count() + 1));
     let out = |grad| Slot::Out(attention.port(grad).expect("this kind of score has that gradient"));

@@ -275,7 +275,7 @@ impl Op for StripAttention {
         backward::gradients(self, g, c)
     }
 
-    fn lower(&self, context: &LowerContext, inputs: &[&TensorType], _: &[TensorType]) -> Lowered {
-        lower::forward(self, context, inputs)
+    fn lower(&self, _: &LowerContext, inputs: &[&TensorType], _: &[TensorType]) -> Lowered {
+        lower::forward(self, inputs)
     }
 }
