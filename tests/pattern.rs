@@ -19,7 +19,10 @@ fn random_rule(random: &mut Random) -> Rule {
     let causal = random.below(2) == 1;
     let part = [Part::Merged, Part::Local, Part::Far, Part::ByHead { odd: true }][random.below(4) as usize];
     match random.below(13) {
-        12 => return Rule::Segments { length: 1 + random.below(25) as u32, memory: random.below(40) as u32 },
+        12 => {
+            let (length, memory) = (1 + random.below(25) as u32, random.below(40) as u32);
+            return Rule::Segments { length, memory, own: causal };
+        }
         0 | 1 => return Rule::All { causal },
         2 => return Rule::Beyond { radius: random.below(30) as u32, causal },
         3 | 4 => {

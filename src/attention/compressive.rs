@@ -162,7 +162,7 @@ fn call(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> (StripInputs, Score, Keys
         });
     }
     let real = real.map(|real| g.reshape(real, &[s.batch, z.slots.total + s.length]));
-    let inputs = StripInputs { real, ..transformer_xl::relative(g, x, s, [k, v], z.reach, usize::MAX) };
+    let inputs = StripInputs { real, ..transformer_xl::relative(g, x, s, [k, v], z.reach) };
     let keys = Keys::Segments { length: z.segment, memory: z.memory, slots: z.slots };
     (inputs, Score::Relative { scale: strips::scale(s) }, keys)
 }

@@ -6,17 +6,21 @@
 //! softmax over the keys with δ >= 0. u and v are each head's own.
 //!
 //! Dai et al., 2019, "Transformer-XL: Attentive Language Models Beyond a Fixed-Length Context", arXiv:1901.02860, section 3 and
-//! appendix B. Time O(N (L + M) D), memory O(N). The rows r are found by their distance where they are read, so that nothing is
-//! shifted in memory. Differs from the paper: one layer is shown, so that what is remembered are keys and values and not the
-//! layer's inputs; the sinusoid is as wide as a head, since heads here belong to no model; distances may be limited for R, as
-//! the public code does in evaluation.
+//! appendix B. Time O(N (L + M) D), memory O(N). Differs from the paper: nothing is shifted and no N×N buffer made, since by the
+//! addition theorems a score is one product of vectors twice as long, which fused attention takes; one layer is shown, so that
+//! what is remembered are keys and values and not the layer's inputs; the sinusoid is as wide as a head, since heads here
+//! belong to no model.
 
+use super::restricted::Pattern;
+use super::setup::product;
 use super::{
-    Causal, Effective, Extra, Family, Init, Inputs, Paper, Param, ParamKind, Reference, Refusal, Setup, Variant, strips,
+    Causal, Effective, EffectiveKind, Extra, Family, Init, Inputs, Paper, Param, ParamKind, Reference, Refusal, Setup,
+    Variant, strips,
 };
-use crate::graph::ops::strip_attention::{Keys, Normaliser, Score, Slots, StripInputs};
+use crate::graph::ops::block_attention::BlockAttentionOptions;
+use crate::graph::ops::strip_attention::StripInputs;
 use crate::graph::{Data, Graph, Node, Real};
-use crate::pattern::Rule;
+use crate::pattern::{BlockList, Rule};
 use crate::reference::{At, is_real_key, is_real_query};
 
 const SEGMENT: Param = Param {
@@ -29,12 +33,6 @@ const MEMORY: Param = Param {
     name: "memory",
     kind: ParamKind::Int { min: 0, max: 16_384, default: |n| (n / 4).clamp(16, 512) as u32 },
     meaning: "Tokens M in front of a segment that are remembered; 0 cuts the segments off from each other.",
-};
-
-const CLAMP: Param = Param {
-    name: "clamp_len",
-    kind: ParamKind::Int { min: 0, max: 65_535, default: |_| 0 },
-    meaning: "Larger distances count as this one; 0 is no limit.",
 };
 
 pub static VARIANT: Variant = Variant {
@@ -56,14 +54,14 @@ pub static VARIANT: Variant = Variant {
     exponent: 1.0,
     exact: false,
     causal: Causal::Always,
-    params: &[SEGMENT, MEMORY, CLAMP],
+    params: &[SEGMENT, MEMORY],
     extras,
     check,
-    largest: |s| strips::largest(s, reach(s)),
+    largest: |s| product(&[s.batch, s.heads, s.length, s.dim + width(s)]),
     graph,
     effective,
     rule: |s| Some(rule(s)),
-    blocks: |_| None,
+    blocks: |s| Some(blocks(s)),
     reference: Reference::new(naive, naive),
 };
 
@@ -77,11 +75,6 @@ pub(super) fn check(s: &Setup) -> Result<(), Refusal> {
         s.length, s.keys
     );
     Err(Refusal::new(reason, format!("{} keys", s.length)))
-}
-
-/// Most keys that a query sees, which is also the number of distances.
-fn reach(s: &Setup) -> usize {
-    (s.int(&SEGMENT) + s.int(&MEMORY)).min(s.length)
 }
 
 /// Width of the sinusoid: even, since sines and cosines come in pairs.
@@ -108,23 +101,17 @@ fn sinusoid(distance: usize, width: usize) -> impl Iterator<Item = f64> {
     (0..width / 2).map(move |f| angle(f).sin()).chain((0..width / 2).map(move |f| angle(f).cos()))
 }
 
-fn rule(s: &Setup) -> Rule {
-    Rule::Segments { length: s.int(&SEGMENT) as u32, memory: s.int(&MEMORY) as u32 }
-}
-
-/// The tensors of attention with relative positions, for queries of `x` and these keys and values. Distances beyond `limit`
-/// count as that one.
+/// The tensors of attention with relative positions, for queries of `x` and these keys and values.
 pub(super) fn relative(
     g: &mut Graph,
     x: &Inputs<Node>,
     s: &Setup,
     [keys, values]: [Node; 2],
     distances: usize,
-    limit: usize,
 ) -> StripInputs {
     g.stage("project", |g| {
         let width = width(s);
-        let table = (0..distances).flat_map(|distance| sinusoid(distance.min(limit), width)).map(|x| x as f32);
+        let table = (0..distances).flat_map(|distance| sinusoid(distance, width)).map(|x| x as f32);
         let table = g.constant(&[distances, width], Data::Real(table.collect()));
         let positions = g.matmul_nt(table, x.extras["W_r"], 1.0);
         let [left, second] = ["u", "v_r"].map(|name| {
@@ -135,33 +122,94 @@ pub(super) fn relative(
     })
 }
 
-/// No limit where the parameter is 0.
-fn limit(s: &Setup) -> usize {
-    match s.int(&CLAMP) {
-        0 => usize::MAX,
-        limit => limit,
-    }
+/// Keys of the query's own segment where `own` says so, and of `memory` tokens in front of it.
+fn segments(s: &Setup, memory: usize, own: bool) -> Rule {
+    Rule::Segments { length: s.int(&SEGMENT) as u32, memory: memory as u32, own }
 }
 
-fn call(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> (StripInputs, Score, Keys) {
-    let real = strips::real(g, x, s);
-    let inputs = StripInputs { real, ..relative(g, x, s, [x.k, x.v], reach(s), limit(s)) };
-    let (length, memory) = (s.int(&SEGMENT), s.int(&MEMORY));
-    let keys = Keys::Segments { length, memory, slots: Slots::default() };
-    (inputs, Score::Relative { scale: strips::scale(s) }, keys)
+fn rule(s: &Setup) -> Rule {
+    segments(s, s.int(&MEMORY), true)
+}
+
+fn blocks(s: &Setup) -> BlockList {
+    Pattern::tiled(s, rule(s)).list.as_ref().clone()
+}
+
+/// Queries and keys whose product is the whole score. With `y = W_rᵀ (q_i + v)` in halves s and c, and `a = ω i`, `b = ω j`:
+/// `y·R_δ = s·sin(a - b) + c·cos(a - b) = (s sin a + c cos a)·cos b + (c sin a - s cos a)·sin b`, so that a distance needs no
+/// vector of its own.
+fn factors(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> (Node, Node) {
+    let half = width(s) / 2;
+    let table = |g: &mut Graph, first: usize| {
+        let rows = (0..s.length).flat_map(|i| sinusoid(i, 2 * half).skip(first).take(half)).map(|x| x as f32);
+        g.constant(&[s.length, half], Data::Real(rows.collect()))
+    };
+    let (sin, cos) = (table(g, 0), table(g, half));
+    let [with_u, with_v] = ["u", "v_r"].map(|name| {
+        let bias = g.reshape(x.extras[name], &[s.heads, 1, s.dim]);
+        g.add(x.q, bias)
+    });
+    let y = g.matmul(with_v, x.extras["W_r"]);
+    let [y_sin, y_cos] = [0, half].map(|first| g.slice(y, 3, first..first + half));
+    let mut product = |a: Node, b: Node| g.mul(a, b);
+    let [a, b] = [product(y_sin, sin), product(y_cos, cos)];
+    let [c, d] = [product(y_cos, sin), product(y_sin, cos)];
+    let (of_cos, of_sin) = (g.add(a, b), g.sub(c, d));
+    let left = g.concat(&[with_u, of_cos, of_sin], 3);
+    let left = g.scale(left, strips::scale(s));
+    let angles = g.concat(&[cos, sin], 1);
+    let angles = g.broadcast_to(angles, &[s.batch, s.heads, s.length, 2 * half]);
+    (left, g.concat(&[x.k, angles], 3))
+}
+
+/// o `[B, H, N, D]` and the log-sum-exp `[B, H, N]` over the segments, and over what they remember, which is constant.
+fn attend(g: &mut Graph, x: &Inputs<Node>, s: &Setup, left: Node, right: Node) -> (Node, Node) {
+    let values = g.pad(x.v, 3, 0, width(s), 0.0);
+    let over = |g: &mut Graph, right: Node, values: Node, rule: Rule| {
+        let list = Pattern::tiled(s, rule.clone()).list;
+        let options = BlockAttentionOptions {
+            scale: Some(1.0),
+            padding: x.key_padding,
+            ..BlockAttentionOptions::new(list, rule)
+        };
+        g.block_attention(left, right, values, &options)
+    };
+    let (own, own_lse) = over(g, right, values, segments(s, 0, true));
+    let memory = s.int(&MEMORY);
+    if memory == 0 || s.length <= s.int(&SEGMENT) {
+        return (g.slice(own, 3, 0..s.dim), own_lse);
+    }
+    let [right, values] = [right, values].map(|x| g.detach(x));
+    let (old, old_lse) = over(g, right, values, segments(s, memory, false));
+    // Two softmaxes over disjoint keys make one, whatever is subtracted from the exponents.
+    let top = g.maximum(own_lse, old_lse);
+    let top = g.detach(top);
+    let [own_share, old_share] = [own_lse, old_lse].map(|lse| {
+        let below = g.sub(lse, top);
+        g.exp(below)
+    });
+    let total = g.add(own_share, old_share);
+    let parts = [(own, own_share), (old, old_share)].map(|(out, share)| {
+        let share = g.div(share, total);
+        let share = g.unsqueeze(share, 3);
+        let out = g.slice(out, 3, 0..s.dim);
+        g.mul(out, share)
+    });
+    let log = g.ln(total);
+    (g.add(parts[0], parts[1]), g.add(top, log))
 }
 
 /// q, k and v `[B, H, N, D]`; returns `[B, H, N, D]`.
 fn graph(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> Node {
-    let (inputs, score, keys) = call(g, x, s);
-    let out = g.stage("attend", |g| g.strip_attention(inputs, score, Normaliser::Softmax, keys));
+    let (left, right) = g.stage("project", |g| factors(g, x, s));
+    let (out, _) = g.stage("attend", |g| attend(g, x, s, left, right));
     x.without_padded_queries(g, out, s)
 }
 
 fn effective(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> Effective {
-    let (inputs, score, keys) = call(g, x, s);
-    let weights = g.strip_weights(inputs, score, Normaliser::Softmax, keys);
-    Effective { rule: rule(s), ..strips::cells(x, s, weights) }
+    let (left, right) = factors(g, x, s);
+    let (_, lse) = attend(g, x, s, left, right);
+    Effective { left, right, row: Some(lse), bias: None, kind: EffectiveKind::Softmax, rule: rule(s) }
 }
 
 /// The same number without its history.
@@ -211,7 +259,7 @@ fn naive<R: Real>(x: &Inputs<Vec<R>>, s: &Setup) -> Vec<R> {
                     if j < start {
                         key.iter_mut().chain(&mut value).for_each(|x| *x = constant(*x));
                     }
-                    scores.push(score(x, s, [b, h, i], &key, (i - j).min(limit(s))));
+                    scores.push(score(x, s, [b, h, i], &key, i - j));
                     values.push(value);
                 }
                 softmax_mix(&scores, &values, &mut out[tokens.index(b, h, i, 0)..][..s.dim]);

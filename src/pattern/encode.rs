@@ -21,7 +21,7 @@ impl Rule {
             Rule::Log { local, kernel, base, levels, period, .. } => {
                 [5, causal, shift, period, local.max(1), base.max(1), kernel, levels]
             }
-            Rule::Segments { length, memory } => [7, causal, shift, 0, memory, length.max(1), 0, 0],
+            Rule::Segments { length, memory, own } => [7, causal, shift, 0, memory, length.max(1), own.into(), 0],
             Rule::Listed { ref list } => {
                 [LISTED, causal, shift, 0, 0, list.block_q as u32, list.block_k as u32, list.key_blocks() as u32]
             }

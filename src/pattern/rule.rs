@@ -25,8 +25,9 @@ pub enum Rule {
     /// The nearest `local` keys, the query's own among them, and behind them the distances `t base^e` for `0 < t < kernel` and
     /// `e < levels`, counted from the last local key. With `period` > 0 all of it again from every `period`-th key.
     Log { local: u32, kernel: u32, base: u32, levels: u32, period: u32, causal: bool },
-    /// Causal: keys of the query's own segment of `length` tokens, and of the `memory` tokens in front of that.
-    Segments { length: u32, memory: u32 },
+    /// Causal: keys of the query's own segment of `length` tokens, where `own` says so, and of the `memory` tokens in front of
+    /// that.
+    Segments { length: u32, memory: u32, own: bool },
     /// The pairs of listed blocks, which are all full; for patterns that are drawn or given. N and M are the list's.
     Listed { list: Arc<BlockList> },
 }
@@ -142,9 +143,9 @@ impl Rule {
                 let local = u64::from(local.max(1));
                 distance < local || is_level(distance - (local - 1), kernel, base, levels)
             }
-            Rule::Segments { length, memory } => {
-                let length = i64::from(length.max(1));
-                j as i64 >= position.div_euclid(length) * length - i64::from(memory)
+            Rule::Segments { length, memory, own } => {
+                let start = position.div_euclid(i64::from(length.max(1))) * i64::from(length.max(1));
+                j as i64 >= start - i64::from(memory) && (own || (j as i64) < start)
             }
             Rule::Listed { ref list } => list.lists(head, i, j),
         }

@@ -68,9 +68,9 @@ impl Rule {
                 keys.interval(0, global - 1);
                 keys.push(position, global.max(position - reach), position + reach, step);
             }
-            Rule::Segments { length, memory } => {
-                let length = i64::from(length.max(1));
-                keys.interval(position.div_euclid(length) * length - i64::from(memory), end);
+            Rule::Segments { length, memory, own } => {
+                let start = position.div_euclid(i64::from(length.max(1))) * i64::from(length.max(1));
+                keys.interval(start - i64::from(memory), if own { end } else { start - 1 });
             }
             Rule::Beyond { radius, .. } => {
                 let radius = i64::from(radius);

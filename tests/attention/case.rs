@@ -65,11 +65,9 @@ pub fn configurations(id: &str) -> &'static [&'static str] {
         "entmax" => &["{}", r#"{"alpha": "1.5"}"#, r#"{"alpha": "2"}"#],
         "bahdanau" => &[r#"{"units": 7}"#],
         "lstm" => &["{}", r#"{"forget_bias": 0}"#],
-        "transformer_xl" => &[
-            r#"{"segment": 16, "memory": 16}"#,
-            r#"{"segment": 9, "memory": 21, "clamp_len": 12}"#,
-            r#"{"segment": 30, "memory": 0}"#,
-        ],
+        "transformer_xl" => {
+            &[r#"{"segment": 16, "memory": 16}"#, r#"{"segment": 9, "memory": 21}"#, r#"{"segment": 30, "memory": 0}"#]
+        }
         "compressive" => &[
             r#"{"segment": 16, "memory_segments": 1, "compressed": 16, "rate": 3}"#,
             r#"{"segment": 10, "memory_segments": 2, "compressed": 9, "rate": 2, "compress": "conv"}"#,
