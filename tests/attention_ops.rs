@@ -8,9 +8,10 @@ use attention_lab::graph::grad::gradients;
 use attention_lab::graph::ops::block_attention::BlockAttentionOptions;
 use attention_lab::graph::plan::plan;
 use attention_lab::graph::{Data, Float, Graph, LowerContext, TensorType, cpu};
-use attention_lab::pattern::{BlockList, Part, Rule};
+use attention_lab::pattern::{Bits, BlockList, Part, Rule};
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::Arc;
 
 type Values<R> = BTreeMap<String, Data<R>>;
 
@@ -79,7 +80,10 @@ impl Case {
         let dlse = self.lse_grad.then(|| input("dlse", TensorType::f32(&[b, h, n])));
         let list = match &self.keys {
             Some(keys) => BlockList::of_keys(keys, n, m),
-            None => BlockList::of_heads(&self.rule, self.heads, n, m, self.block, self.block),
+            None => {
+                let heads = if let Rule::Bits { bits } = &self.rule { bits.heads } else { self.heads };
+                BlockList::of_heads(&self.rule, heads, n, m, self.block, self.block)
+            }
         };
         let mut options = BlockAttentionOptions::new(Rc::new(list), self.rule.clone());
         options.padding = self.padding.then(|| input("padding", TensorType::u32(&[b, m])));
@@ -134,7 +138,7 @@ impl Case {
             };
             let listed = |j: usize| match &self.keys {
                 Some(keys) => keys[(h * n + i) % keys.len()].contains(&(j as u32)),
-                None => self.rule.may_in(h, i, j, n, m),
+                None => self.rule.may_in(self.rule.head_of(bh, heads), i, j, n, m),
             };
             let allowed: Vec<usize> =
                 (0..m).filter(|&j| listed(j) && !(self.padding && x["padding"].index()[b * m + j] == 0)).collect();
@@ -350,6 +354,19 @@ fn heads_with_rules_of_their_own() {
     Case { heads: 3, block: 16, ..Case::new(100, 4, rule) }.check(&gpu, &["quad 2", "tiled"]);
     let rule = Rule::Strided { stride: 9, reach: 8, part, causal: false };
     Case { heads: 3, block: 16, ..Case::new(100, 4, rule) }.check(&gpu, &["direct 2"]);
+}
+
+#[test]
+fn pairs_by_bits() {
+    let gpu = common::gpu();
+    for (heads, n, m, block, family) in
+        [(1, 100, 90, 16, "quad 2"), (2, 70, 131, 13, "tiled"), (4, 65, 65, 64, "direct 2")]
+    {
+        let mut random = Random(31);
+        let row = |_: usize, _: usize| (0..m).map(|j| j < 20 || random.next().is_multiple_of(3)).collect();
+        let rule = Rule::Bits { bits: Arc::new(Bits::from_rows(heads, n, m, row)) };
+        Case { batch: 2, m, block, padding: heads == 2, ..Case::new(n, 4, rule) }.check(&gpu, &[family]);
+    }
 }
 
 #[test]

@@ -409,3 +409,51 @@ fn list_and_describe_tell_programs_everything() {
     assert_eq!(projection["shape"], "[k, M] or [H, k, M]");
     assert_eq!(projection["differentiable"], true);
 }
+
+#[test]
+fn attend_builds_patterns_from_given_tensors() {
+    let folder = Folder::new("structure");
+    let (input, output) = (folder.path("in.safetensors"), folder.path("out.safetensors"));
+    let attend = |id: &str, params: &str, name: &'static str, tensor: (Dtype, Vec<usize>, Vec<u8>)| {
+        let mut tensors = usual();
+        tensors.insert(name, tensor);
+        write(&input, &tensors);
+        let (input, output) = (input.to_str().unwrap().to_owned(), output.to_str().unwrap().to_owned());
+        let arguments = ["attend", id, "--input", &input, "--output", &output, "--params", params];
+        arguments.into_iter().chain(["--effective", "--backend", "cpu"]).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let run = |arguments: Vec<String>| {
+        let done = lab(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        read(&output)["effective"].1.clone()
+    };
+
+    // A mask for all heads and texts.
+    let mask: Vec<u8> = (0..33 * 33).map(|at| u8::from(at * 5 % 7 < 3)).collect();
+    let shown = run(attend("custom", "{}", "mask", (Dtype::U8, vec![33, 33], mask.clone())));
+    assert!(shown.iter().enumerate().all(|(at, &x)| (x > 0.0) == (mask[at % mask.len()] == 1)));
+
+    // Random blocks: block 2 of the first head looks at block 4, and no other block looks anywhere but at itself.
+    let params = r#"{"block": 8, "window": 1, "global_blocks": 0, "random": 1}"#;
+    let mut blocks = [-1.0f32; 10];
+    blocks[2] = 4.0;
+    let tensor = |blocks: &[f32]| {
+        let bytes = blocks.iter().flat_map(|x| x.to_le_bytes()).collect();
+        (Dtype::F32, vec![2, 5, 1], bytes)
+    };
+    let shown = run(attend("bigbird", params, "random_blocks", tensor(&blocks)));
+    for (at, &x) in shown.iter().enumerate() {
+        let (head, u, v) = (at / (33 * 33) % 2, at / 33 % 33 / 8, at % 33 / 8);
+        assert_eq!(x > 0.0, u == v || (head, u, v) == (0, 2, 4), "cell {at}");
+    }
+
+    let check = |arguments: Vec<String>, words: &[&str]| {
+        refused(&arguments.iter().map(String::as_str).collect::<Vec<_>>(), 2, words);
+    };
+    blocks[0] = 5.0;
+    check(attend("bigbird", params, "random_blocks", tensor(&blocks)), &["random_blocks", "5", "below 5"]);
+    let short = (Dtype::F32, vec![2, 4, 1], vec![0; 32]);
+    check(attend("bigbird", params, "random_blocks", short), &["random_blocks", "[2, 5, 1]"]);
+    check(attend("custom", "{}", "mask", (Dtype::U8, vec![33, 32], vec![0; 33 * 32])), &["mask", "[2, 2, 33, 33]"]);
+    check(attend("custom", r#"{"rule": "i < k"}"#, "other", f32s(&[1], 1)), &["rule", "column 5", "`k`"]);
+}

@@ -1,6 +1,6 @@
 //! Block lists and counts of rules against the predicate itself, pair by pair.
 
-use attention_lab::pattern::{BlockList, Part, Rule, Run};
+use attention_lab::pattern::{Bits, BlockList, Part, Rule, Run};
 use std::sync::Arc;
 
 /// A small seeded generator (xorshift), so that a failure can be repeated.
@@ -184,6 +184,23 @@ fn listed_blocks_are_what_their_rule_allows() {
                 let at = i / list.block_q * list.key_blocks() + j / list.block_k;
                 assert_eq!(rule.may_in(head, i, j, n, m), bits[at / 32] >> (at % 32) & 1 == 1);
             }
+        }
+    }
+}
+
+#[test]
+fn bits_are_what_their_rule_allows() {
+    let mut random = Random(37);
+    for _ in 0..300 {
+        let (n, m) = random_sizes(&mut random);
+        let share = 1 + random.below(8);
+        let bits = Bits::from_rows(2, n, m, |_, _| (0..m).map(|_| random.below(8) < share).collect());
+        let rule = Rule::Bits { bits: Arc::new(bits.clone()) };
+        for head in 0..2 {
+            let list = BlockList::of_heads(&rule, 2, n, m, 6, 4);
+            assert_eq!(brute_force(&rule.of_head(head), n, m, 6, 4), list.of_head(head));
+            let set = (0..n).flat_map(|i| (0..m).map(move |j| (i, j))).filter(|&(i, j)| bits.test(head, i, j)).count();
+            assert_eq!(rule.of_head(head).pairs(1, n, m), set as u64);
         }
     }
 }

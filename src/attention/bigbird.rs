@@ -25,7 +25,9 @@ const BLOCK: Param = Param {
         min: 1,
         max: 1024,
         default: |n| match n {
-            ..=256 => 16,
+            // Short texts have small blocks, or the pattern would leave nothing out.
+            ..=255 => (n / 16).max(1).next_power_of_two() as u32,
+            256 => 16,
             257..=1024 => 32,
             _ => 64,
         },

@@ -89,7 +89,7 @@ impl EffectiveFactors<'_> {
             let left = &self.left[row * rank..][..rank];
             let row_value =
                 self.row.filter(|_| self.kind.has_row_values()).map_or(0.0, |values| f64::from(values[row]));
-            let may = |j: usize| self.rule.may_in(instance % s.heads, i, j, n, m) && is_real(j);
+            let may = |j: usize| self.rule.may_in(self.rule.head_of(instance, s.heads), i, j, n, m) && is_real(j);
             for (j, cell) in cells.iter_mut().enumerate().filter(|(j, _)| may(*j)) {
                 let product: f64 = if self.kind == EffectiveKind::Cells {
                     left[j].into()

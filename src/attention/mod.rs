@@ -172,7 +172,7 @@ variants! { $
     sparse_strided sparse_fixed cascade logsparse blockbert longformer bigbird
     entmax
     linformer synthesizer nystromformer linear performer clustered
-    transformer_xl compressive funnel rnn lstm gru bahdanau
+    transformer_xl compressive funnel custom rnn lstm gru bahdanau
 }
 
 /// The variant with this id.

@@ -18,6 +18,11 @@ pub enum ParamKind {
     Bool {
         default: bool,
     },
+    /// A text that `check` takes, or says why not.
+    Text {
+        default: &'static str,
+        check: fn(&str) -> Result<(), String>,
+    },
 }
 
 /// One parameter of a variant.
@@ -36,6 +41,7 @@ pub struct Param {
 pub enum Value {
     Bool(bool),
     Int(u32),
+    /// A choice or a text.
     Choice(String),
 }
 
@@ -77,6 +83,7 @@ impl Param {
             ParamKind::Int { min, max, default } => Value::Int(default(n).clamp(min, max)),
             ParamKind::Choice { default, .. } => Value::Choice(default.into()),
             ParamKind::Bool { default } => Value::Bool(default),
+            ParamKind::Text { default, .. } => Value::Choice(default.into()),
         }
     }
 
@@ -86,6 +93,7 @@ impl Param {
             ParamKind::Int { min, max, .. } => format!("an integer from {min} to {max}"),
             ParamKind::Choice { options, .. } => format!("one of {}", options.join(", ")),
             ParamKind::Bool { .. } => "1 or 0".into(),
+            ParamKind::Text { default, .. } => format!("a text such as {default}"),
         }
     }
 
@@ -95,6 +103,14 @@ impl Param {
             (ParamKind::Int { min, max, .. }, Value::Int(x)) => (min..=max).contains(x),
             (ParamKind::Choice { options, .. }, Value::Choice(x)) => options.contains(&x.as_str()),
             (ParamKind::Bool { .. }, Value::Bool(_)) => true,
+            (ParamKind::Text { check, .. }, Value::Choice(text)) => {
+                let (name, got) = (self.name.to_owned(), text.clone());
+                return check(text).map_err(|what| ParamError {
+                    name,
+                    got,
+                    takes: format!("{}; {what}", self.takes()),
+                });
+            }
             _ => false,
         };
         if good { Ok(()) } else { Err(ParamError::new(self, value)) }
@@ -104,7 +120,7 @@ impl Param {
     pub fn parse(&self, text: &str) -> Result<Value, ParamError> {
         let value = match self.kind {
             ParamKind::Int { .. } => text.parse().ok().map(Value::Int),
-            ParamKind::Choice { .. } => Some(Value::Choice(text.into())),
+            ParamKind::Choice { .. } | ParamKind::Text { .. } => Some(Value::Choice(text.into())),
             ParamKind::Bool { .. } => match text {
                 "1" | "true" => Some(Value::Bool(true)),
                 "0" | "false" => Some(Value::Bool(false)),

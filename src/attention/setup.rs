@@ -68,7 +68,7 @@ impl Setup {
         }
     }
 
-    /// Value of a choice; see [`Setup::int`].
+    /// Value of a choice or a text; see [`Setup::int`].
     pub fn choice(&self, param: &Param) -> String {
         match self.value(param) {
             Value::Choice(x) => x,

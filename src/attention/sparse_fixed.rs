@@ -18,8 +18,9 @@ use crate::reference::softmax_attention_by_head;
 
 const BLOCK_LENGTH: Param = Param {
     name: "block",
-    kind: ParamKind::Int { min: 1, max: 4096, default: near_root },
-    meaning: "How many tokens a block has; the cost is lowest near the square root of the length.",
+    kind: ParamKind::Int { min: 0, max: 4096, default: |_| 0 },
+    meaning: "How many tokens a block has; 0 takes the power of two nearest to the square root of the length, where the cost is \
+              lowest.",
 };
 
 const COLUMNS: Param = Param {
@@ -72,7 +73,10 @@ pub static VARIANT: Variant = Variant {
 
 /// ℓ and c.
 fn sizes(s: &Setup) -> (usize, usize) {
-    let block = s.int(&BLOCK_LENGTH);
+    let block = match s.int(&BLOCK_LENGTH) {
+        0 => near_root(s.length) as usize,
+        given => given,
+    };
     (block, s.int(&COLUMNS).min(block))
 }
 

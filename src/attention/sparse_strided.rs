@@ -21,9 +21,9 @@ use std::rc::Rc;
 
 const STRIDE: Param = Param {
     name: "stride",
-    kind: ParamKind::Int { min: 1, max: 4096, default: near_root },
-    meaning: "Distance between the far keys, and how far the near ones reach; the cost is lowest near the square root of the \
-              length.",
+    kind: ParamKind::Int { min: 0, max: 4096, default: |_| 0 },
+    meaning: "Distance between the far keys, and how far the near ones reach; 0 takes the power of two nearest to the square \
+              root of the length, where the cost is lowest.",
 };
 
 const PART: Param = Param {
@@ -69,9 +69,17 @@ pub static VARIANT: Variant = Variant {
     reference: Reference::new(naive, naive),
 };
 
+/// ℓ.
+fn stride(s: &Setup) -> usize {
+    match s.int(&STRIDE) {
+        0 => near_root(s.length) as usize,
+        given => given,
+    }
+}
+
 /// Farthest near key.
 fn reach(s: &Setup) -> usize {
-    s.int(&STRIDE) - usize::from(s.choice(&WINDOW) == "open")
+    stride(s) - usize::from(s.choice(&WINDOW) == "open")
 }
 
 fn part(s: &Setup) -> Part {
@@ -84,7 +92,7 @@ fn part(s: &Setup) -> Part {
 }
 
 fn rule(s: &Setup) -> Rule {
-    Rule::Strided { stride: s.int(&STRIDE) as u32, reach: reach(s) as u32, part: part(s), causal: s.causal }
+    Rule::Strided { stride: stride(s) as u32, reach: reach(s) as u32, part: part(s), causal: s.causal }
 }
 
 /// The order t → (t mod ℓ, ⌊t/ℓ⌋). Rows are put in front of shorter sides, so that all sides end together and have whole
@@ -97,7 +105,7 @@ struct Classes {
 
 impl Classes {
     fn of(s: &Setup) -> Self {
-        let stride = s.int(&STRIDE);
+        let stride = stride(s);
         Self { stride, length: s.length.max(s.keys).div_ceil(stride) }
     }
 
@@ -207,7 +215,7 @@ fn effective(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> Effective {
 
 /// The sets of the paper, A(1) and A(2) of section 4.3.
 fn naive<R: Real>(x: &Inputs<Vec<R>>, s: &Setup) -> Vec<R> {
-    let (l, part, open) = (s.int(&STRIDE) as i64, s.choice(&PART), s.choice(&WINDOW) == "open");
+    let (l, part, open) = (stride(s) as i64, s.choice(&PART), s.choice(&WINDOW) == "open");
     softmax_attention_by_head(x, s, |h, i, j| {
         let behind = i as i64 + s.keys as i64 - s.length as i64 - j as i64;
         let near = behind.abs() < l || (behind.abs() == l && !open);

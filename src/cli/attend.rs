@@ -3,12 +3,13 @@
 use super::failure::{find_variant, in_words};
 use super::output::{print, print_json, table};
 use super::{Failure, backend, tensors};
-use attention_lab::attention::{EffectiveFactors, Params, Request, Setup, Variant};
+use attention_lab::attention::{EffectiveFactors, Init, Params, Request, Setup, Variant};
 use attention_lab::graph::{Data, Dtype, TensorType};
 use safetensors::SafeTensors;
 use serde_json::json;
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Instant;
 
 #[derive(Debug, clap::Args)]
@@ -145,8 +146,16 @@ fn read_structure(variant: &Variant, file: &SafeTensors, setup: &mut Setup) -> R
         return Ok(());
     }
     for extra in (variant.extras)(setup).iter().filter(|e| e.is_structure() && file.names().contains(&e.name)) {
-        let data = tensors::read(file, extra.name, &TensorType::f32(&extra.shape))?;
-        let values = extra.structure_of(data.real()).map_err(|what| Failure::Request(format!("tensor {what}")))?;
+        let values: Arc<[u32]> = if extra.init == (Init::Structure { below: 2 }) {
+            // A mask, of bytes; what texts or heads share may be left out in front.
+            let shape = file.tensor(extra.name).map(|t| t.shape().to_vec()).unwrap_or_default();
+            let fits = (2..=4).contains(&shape.len()) && extra.shape.ends_with(&shape);
+            let shape = if fits { shape } else { extra.shape.clone() };
+            tensors::read(file, extra.name, &TensorType::u32(&shape))?.index().into()
+        } else {
+            let data = tensors::read(file, extra.name, &TensorType::f32(&extra.shape))?;
+            extra.structure_of(data.real()).map_err(|what| Failure::Request(format!("tensor {what}")))?
+        };
         setup.structure.given.insert(extra.name.to_owned(), values);
     }
     Ok(())

@@ -61,7 +61,7 @@ pub fn read(file: &SafeTensors, name: &str, ty: &TensorType) -> Result<Data<f32>
     }
     if in_file == FileDtype::U8 {
         if let Some(other) = tensor.data().iter().find(|&&x| x > 1) {
-            return Err(Failure::Request(format!("tensor `{name}` holds {other}; it takes 1 (real) and 0 (padding)")));
+            return Err(Failure::Request(format!("tensor `{name}` holds {other}; it takes 1 and 0")));
         }
         return Ok(Data::Index(tensor.data().iter().map(|&x| x.into()).collect()));
     }

@@ -25,7 +25,7 @@ pub fn in_json(v: &Variant) -> serde_json::Value {
         })
         .chain(extras(v).iter().map(|(e, shape)| {
             json!({
-                "name": e.name, "dtype": "F32", "shape": shape, "role": e.role, "differentiable": e.differentiable,
+                "name": e.name, "dtype": if e.init == (Init::Structure { below: 2 }) { "U8" } else { "F32" }, "shape": shape, "role": e.role, "differentiable": e.differentiable,
                 "required": false, "drawn": (!e.optional).then(|| drawn(e.init)),
             })
         }))
@@ -61,6 +61,7 @@ fn param_json(p: &Param) -> serde_json::Value {
         ParamKind::Int { min, max, .. } => json!({ "type": "int", "min": min, "max": max }),
         ParamKind::Choice { options, .. } => json!({ "type": "choice", "options": options }),
         ParamKind::Bool { .. } => json!({ "type": "bool" }),
+        ParamKind::Text { .. } => json!({ "type": "text" }),
     };
     if let (Some(object), Some(fields)) = (object.as_object_mut(), fields.as_object()) {
         object.extend(fields.clone());

@@ -2,7 +2,7 @@
 
 use super::{Part, Rule};
 
-/// `Mask.kind` of [`Rule::Listed`], which the shader's `may` does not know: whoever shows one looks into its blocks.
+/// `Mask.kind` of [`Rule::Listed`] and [`Rule::Bits`], which the shader's `may` does not know: whoever shows one looks into its blocks.
 pub const LISTED: u32 = 6;
 
 impl Rule {
@@ -25,6 +25,9 @@ impl Rule {
             Rule::Listed { ref list } => {
                 [LISTED, causal, shift, 0, 0, list.block_q as u32, list.block_k as u32, list.key_blocks() as u32]
             }
+            Rule::Bits { ref bits } => {
+                [LISTED, causal, shift, bits.heads as u32, 0, 1, 1, 32 * bits.row_words() as u32]
+            }
         }
     }
 
@@ -37,13 +40,18 @@ impl Rule {
             Rule::Fixed { .. } => "may_fixed",
             Rule::Log { .. } => "may_log",
             Rule::Segments { .. } => "may_segments",
-            Rule::All { .. } | Rule::Listed { .. } => "may_all",
+            Rule::All { .. } | Rule::Listed { .. } | Rule::Bits { .. } => "may_all",
         }
     }
 
-    /// Of [`Rule::Listed`], one bit for each query block and key block of a head, rows one after the other; nothing of others.
+    /// Of [`Rule::Listed`] and [`Rule::Bits`], one bit for each query block and key block of a head (blocks of one pair), rows
+    /// one after the other; nothing of others.
     pub fn bits(&self, head: usize) -> Vec<u32> {
-        let Rule::Listed { list } = self else { return vec![] };
+        let list = match self {
+            Rule::Listed { list } => list,
+            Rule::Bits { bits } => return bits.plane(head).to_vec(),
+            _ => return vec![],
+        };
         let mut bits = vec![0; (list.query_blocks() * list.key_blocks()).div_ceil(32)];
         for query_block in 0..list.query_blocks() {
             for run in list.runs_of(head, query_block) {

@@ -5,13 +5,16 @@
 //! visits. One fused kernel serves every block list; the rule is evaluated only inside partial blocks. A new pattern is a
 //! [`Rule`], its spans, and its branch in `shaders/lib/mask.wesl`.
 
+mod bits;
 mod blocks;
 mod build;
 mod count;
 mod encode;
+pub mod expression;
 mod rule;
 mod spans;
 
+pub use bits::Bits;
 pub use blocks::{BlockList, Run};
 pub use encode::LISTED;
 pub use rule::{Part, Rule};

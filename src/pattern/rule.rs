@@ -1,6 +1,6 @@
 //! Rules `may(i, j)`, in Rust. `shaders/lib/mask.wesl` has the same function; a test holds them equal.
 
-use super::BlockList;
+use super::{Bits, BlockList};
 use std::sync::Arc;
 
 /// Which keys j a query i may attend to.
@@ -30,6 +30,8 @@ pub enum Rule {
     Segments { length: u32, memory: u32, own: bool },
     /// The pairs of listed blocks, which are all full; for patterns that are drawn or given. N and M are the list's.
     Listed { list: Arc<BlockList> },
+    /// The pairs whose bit is set; for patterns that a reader writes or gives. N and M are those of the bits.
+    Bits { bits: Arc<Bits> },
 }
 
 /// Which half of a two-part pattern a head takes.
@@ -74,7 +76,7 @@ impl Rule {
             | Rule::Fixed { causal, .. }
             | Rule::Log { causal, .. } => causal,
             Rule::Segments { .. } => true,
-            Rule::Listed { .. } => false,
+            Rule::Listed { .. } | Rule::Bits { .. } => false,
         }
     }
 
@@ -84,8 +86,14 @@ impl Rule {
             Rule::Strided { part, .. } => matches!(part, Part::ByHead { .. }),
             Rule::Fixed { part, places, .. } => matches!(part, Part::ByHead { .. }) || *places > 1,
             Rule::Listed { list } => list.heads > 1,
+            Rule::Bits { bits } => bits.heads > 1,
             _ => false,
         }
+    }
+
+    /// The head to ask for where `instance` is batch entry · heads + head: only bits may tell batch entries apart.
+    pub fn head_of(&self, instance: usize, heads: usize) -> usize {
+        if matches!(self, Rule::Bits { .. }) { instance } else { instance % heads }
     }
 
     /// The rule of one head.
@@ -99,6 +107,10 @@ impl Rule {
                 Rule::Fixed { block, columns, place, places: 1, part: part.of_head(head), causal }
             }
             Rule::Listed { ref list } if list.heads > 1 => Rule::Listed { list: Arc::new(list.of_head(head)) },
+            Rule::Bits { ref bits } if bits.heads > 1 => {
+                let (n, m, words) = (bits.n, bits.m, bits.plane(head).to_vec());
+                Rule::Bits { bits: Arc::new(Bits { heads: 1, n, m, words }) }
+            }
             ref same => same.clone(),
         }
     }
@@ -148,6 +160,7 @@ impl Rule {
                 j as i64 >= start - i64::from(memory) && (own || (j as i64) < start)
             }
             Rule::Listed { ref list } => list.lists(head, i, j),
+            Rule::Bits { ref bits } => bits.test(head, i, j),
         }
     }
 }

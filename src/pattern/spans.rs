@@ -123,6 +123,7 @@ impl Rule {
                     }
                 }
             }
+            Rule::Bits { ref bits } => bits.spans(head, i, spans),
             Rule::Listed { ref list } => {
                 for run in list.runs_of(head, i / list.block_q) {
                     let first = run.first as i64 * list.block_k as i64;

@@ -49,6 +49,12 @@ pub fn configurations(id: &str) -> &'static [&'static str] {
             r#"{"block": 8, "random": 2}"#,
             r#"{"block": 5, "window": 1, "random": 0, "globals": "etc", "global_blocks": 1}"#,
         ],
+        "custom" => &[
+            "{}",
+            r#"{"rule": "j == i || rand(i, j + 1000 * h) < 0.2 || j == b", "block": 16}"#,
+            r#"{"rule": "i - j > 3 && (i + j) % 3 == h", "form": "gather"}"#,
+            r#"{"rule": "abs(i - j) % 7 < 2 * (i % 3)", "form": "masked", "block": 11}"#,
+        ],
         "linformer" => &[r#"{"k": 16}"#, r#"{"k": 9, "sharing": "key_value"}"#, r#"{"k": 5, "sharing": "none"}"#],
         "linear" => &["{}", r#"{"feature_map": "relu"}"#],
         "performer" => &[r#"{"features": 16}"#, r#"{"features": 24, "feature_map": "relu", "orthogonal": false}"#],

@@ -73,7 +73,7 @@ fn assert_sums_are_one_or_zero(case: &Case, sums: &[f64]) {
 /// Whether the pattern gives a row (counted over all heads) any key at all.
 fn sees_something(case: &Case, row: usize) -> bool {
     let (s, i) = (&case.setup, row % case.setup.length);
-    let head = row / s.length % s.heads;
+    let head = row / s.length;
     (case.variant.rule)(s).is_none_or(|rule| rule.keys(head, i, s.length, s.keys) > 0)
 }
 
@@ -90,7 +90,7 @@ pub fn reads_only_what_it_may(id: &str) {
                     let changed = disturb(&case, &["k", "v"], 40..41, &mut random);
                     let after = &run(&changed)["out"];
                     for i in 0..70 {
-                        let may = (0..case.setup.heads).any(|h| rule.may_in(h, i, 40, 70, 70));
+                        let may = (0..case.setup.instances()).any(|h| rule.may_in(h, i, 40, 70, 70));
                         let label = case.label();
                         assert_eq!(rows_differ(&case, before, after, i), may, "{label} output {i}, token 40, {how}");
                     }
@@ -193,6 +193,10 @@ fn copy_corner(from: &[f64], shape: &[usize], to: &mut [f64], wider: &[usize]) {
 pub fn batches_and_heads_are_independent(id: &str) {
     for causal in causalities(variant(id)) {
         for json in configurations(id) {
+            // A rule may ask for the batch entry, and a lone one is the first.
+            if json.contains("== b") {
+                continue;
+            }
             let case = Case::new(id, Shape::of(41), causal, json, Request::default());
             let size = 41 * case.setup.dim;
             let alone = |head: usize| {

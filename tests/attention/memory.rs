@@ -3,7 +3,7 @@
 use crate::case::{Shape, causalities, configurations, params, variant};
 use attention_lab::attention::{DEFAULT_TENSOR_BYTES, Request, Setup};
 use attention_lab::graph::{LowerContext, plan};
-use attention_lab::pattern::BlockList;
+use attention_lab::pattern::{BlockList, Rule};
 
 fn setup(id: &str, shape: Shape, causal: bool) -> Setup {
     let variant = variant(id);
@@ -45,16 +45,20 @@ pub fn grows_as_stated(id: &str) {
 }
 
 /// Bytes of the lists that a variant's kernels walk: two words for each run of blocks, one for each single key, and where
-/// each row begins; the transposed list too, where there are gradients.
+/// each row begins, and bits behind blocks; the transposed list too, where there are gradients.
 fn list_bytes(id: &str, setup: &Setup, grad: bool) -> i64 {
     // The classes of the strided pattern are dense: what is listed for the plates is never on the device.
     let list = match (variant(id).blocks)(setup) {
         Some(list) if id != "sparse_strided" && id != "longformer" => list,
         _ => return 0,
     };
+    let bits = match (variant(id).rule)(setup) {
+        Some(Rule::Bits { bits }) => bits.words.len() as u64,
+        _ => 0,
+    };
     let words = |list: &BlockList| match (list.block_q, list.block_k) {
         (1, 1) => list.offsets.len() as u64 + list.visited(),
-        _ => (list.offsets.len() + 2 * list.runs.len().max(1)) as u64,
+        _ => (list.offsets.len() + 2 * list.runs.len().max(1)) as u64 + bits,
     };
     4 * (words(&list) + if grad { words(&list.transposed()) } else { 0 }) as i64
 }

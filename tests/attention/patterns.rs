@@ -3,7 +3,7 @@
 use crate::case::{Case, Shape, params};
 use crate::close::assert_close;
 use crate::limits::{TIGHT, assert_equals_full, case, out};
-use attention_lab::attention::{DEFAULT_TENSOR_BYTES, NONE, Request};
+use attention_lab::attention::{DEFAULT_TENSOR_BYTES, NONE, Request, Value};
 use attention_lab::graph::{LowerContext, plan};
 use attention_lab::pattern::Rule;
 
@@ -184,4 +184,49 @@ fn plans_of_long_patterns_stay_small() {
         // q, k, v and the output of two heads are 32 MiB.
         assert!(bytes < 160 << 20, "{id}: {bytes}");
     }
+}
+
+#[test]
+fn a_rule_of_ones_own_is_the_pattern_that_it_describes() {
+    for causal in [false, true] {
+        let all = case("custom", 70, causal, r#"{"rule": "i == i"}"#);
+        assert_equals_full(&all, "every pair");
+        let band = case("custom", 70, causal, r#"{"rule": "abs(i - j) <= 3 && (i - j) % 2 == 0 || j < 1 || i < 1"}"#);
+        let window = if causal { 2 } else { 3 };
+        let same = format!(r#"{{"window": {window}, "dilation": 2, "global_tokens": 1}}"#);
+        assert_equals(&band, "sliding_window", &same, "a band");
+        // Whatever visits the pairs, they are the same.
+        let rule = r#""rule": "rand(i, j) < 0.3 || (j + h) % 9 == 0""#;
+        let blocks = case("custom", 70, causal, &format!("{{{rule}, \"block\": 8}}"));
+        for form in ["gather", "masked"] {
+            assert_equals(&blocks, "custom", &format!("{{{rule}, \"form\": \"{form}\"}}"), form);
+        }
+    }
+    let nothing = case("custom", 40, false, r#"{"rule": "i < 0"}"#);
+    assert!(out(&nothing).iter().all(|&x| x == 0.0), "a row with nothing to attend to gives zeros");
+}
+
+#[test]
+fn a_given_mask_takes_the_rules_place() {
+    for planes in [1, 2, 4] {
+        let mut given = case("custom", 50, false, r#"{"block": 16}"#);
+        let mask: Vec<u32> = (0..planes * 2500).map(|at| u32::from(at * 7 % 5 < 2)).collect();
+        given.setup.structure.given.insert("mask".into(), mask.clone().into());
+        let shown = given.effective();
+        for (at, weight) in shown.iter().enumerate() {
+            assert_eq!(*weight > 0.0, mask[at % mask.len()] == 1, "cell {at} of {planes} planes");
+        }
+        assert_close("mask", &given.naive(), &out(&given), 1e-5);
+    }
+}
+
+#[test]
+fn a_rule_is_refused_where_it_would_be_tried_too_often() {
+    let mut s = case("custom", 8, false, "{}").setup;
+    (s.length, s.keys) = (16_384, 16_384);
+    let custom = case("custom", 8, false, "{}").variant;
+    assert_eq!(custom.refusal(&s, DEFAULT_TENSOR_BYTES).expect("too long").nearest.as_deref(), Some("length 8192"));
+    let wrong = Value::Choice("i <".into());
+    let error = custom.params[0].accept(&wrong).expect_err("no rule");
+    assert!(error.to_string().contains("column 4"), "{error}");
 }

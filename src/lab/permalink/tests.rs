@@ -54,6 +54,7 @@ fn experiment(r: &mut Random) -> Experiment {
                 ParamKind::Int { min, max, .. } => Value::Int(min + r.below((max - min + 1) as usize) as u32),
                 ParamKind::Bool { .. } => Value::Bool(r.below(2) == 1),
                 ParamKind::Choice { options, .. } => Value::Choice(options[r.below(options.len())].into()),
+                ParamKind::Text { default, .. } => Value::Choice(default.into()),
             };
             // A value equal to the default is not written, so it does not come back.
             if r.below(2) == 1 && value != param.default(n) {

@@ -133,6 +133,26 @@ fn ParamControl(variant: &'static Variant, param: &'static Param) -> impl IntoVi
             </div>
         }
         .into_any(),
+        ParamKind::Text { check, .. } => {
+            let wrong = RwSignal::new(None::<String>);
+            let write = move |text: String| match check(&text) {
+                Ok(()) => {
+                    wrong.set(None);
+                    set(Value::Choice(text));
+                }
+                Err(what) => wrong.set(Some(what)),
+            };
+            view! {
+                <div class="control">
+                    <label for=id.clone()>{name}</label>
+                    <input type="text" id=id spellcheck="false" autocomplete="off" prop:value=move || value.get().to_string()
+                        aria-invalid=move || wrong.get().is_some().to_string() on:input:target=move |ev| write(ev.target().value())/>
+                    <p class="notice" role="status">{move || wrong.get()}</p>
+                    <span class="meaning">{param.meaning}</span>
+                </div>
+            }
+            .into_any()
+        }
         ParamKind::Int { min, max, .. } => {
             // The slider goes as far as the sequence does: a window longer than it changes nothing.
             let top = move || max.min((n.get() as u32).max(min + 1));

@@ -99,6 +99,8 @@ fn ParamNoun(variant: &'static attention::Variant, param: &'static attention::Pa
     let choices = Signal::derive(move || match param.kind {
         ParamKind::Bool { .. } => vec![("1".into(), t("state.yes").into()), ("0".into(), t("state.no").into())],
         ParamKind::Choice { options, .. } => options.iter().map(|o| ((*o).into(), (*o).into())).collect(),
+        // It is written in the inspector; here it is only said.
+        ParamKind::Text { .. } => vec![(value.get().to_string(), value.get().to_string())],
         ParamKind::Int { min, max, .. } => {
             let mut all: Vec<u32> = std::iter::successors(Some(1_u32), |x| x.checked_mul(2))
                 .take_while(|x| *x <= max.min(n.get() as u32))

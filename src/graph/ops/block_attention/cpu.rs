@@ -173,7 +173,7 @@ impl<R: Float> Call<'_, R> {
     /// Visits the tiles of some rows of one query block.
     fn tiles(&self, head: usize, block: usize, rows: &Range<usize>, mut visit: impl FnMut(Tile)) {
         let list = &self.op.list;
-        for run in list.runs_of(head % self.heads, block) {
+        for run in list.runs_of(head, block) {
             let stop = ((run.first + run.count) as usize * list.block_k).min(self.m);
             for start in (run.first as usize * list.block_k..stop).step_by(TILE) {
                 let keys = start..(start + TILE).min(stop);
@@ -191,6 +191,7 @@ impl<R: Float> Call<'_, R> {
         R::gemm(q, k.t(), scores, R::from_f64(self.op.scale), false);
         let lowest = R::from_f64(LOWEST);
         let (b, h) = (head / self.heads, head % self.heads);
+        let rule_head = self.op.rule.head_of(head, self.heads);
         for (s, i) in scores.chunks_exact_mut(width).zip(tile.rows.clone()) {
             if let Some(bias) = self.bias {
                 let plane = b * self.bias_strides.0 + h * self.bias_strides.1;
@@ -199,7 +200,7 @@ impl<R: Float> Call<'_, R> {
             }
             if tile.partial {
                 for (s, j) in s.iter_mut().zip(tile.keys.clone()) {
-                    if !self.op.rule.may_in(h, i, j, self.n, self.m) {
+                    if !self.op.rule.may_in(rule_head, i, j, self.n, self.m) {
                         *s = lowest;
                     }
                 }

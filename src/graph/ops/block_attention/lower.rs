@@ -166,6 +166,7 @@ impl<'a> Call<'a> {
         let masking = match &self.op.rule {
             Rule::All { .. } | Rule::Listed { .. } => Masking::Diagonal,
             Rule::Window { dilation: 0 | 1, global: 0, .. } => Masking::Band,
+            Rule::Bits { .. } => Masking::Bits,
             rule => Masking::Rule { function: rule.function(), by_head: rule.by_head() },
         };
         let (dim, padding, bias, half) = (self.dim, self.op.padding, self.op.bias, self.half);
@@ -216,6 +217,10 @@ impl<'a> Call<'a> {
     ) -> Dispatch {
         let (n, m) = (self.op.list.n, self.op.list.m);
         let mut words = self.op.rule.encode(n, m).to_vec();
+        if let Rule::Bits { .. } = self.op.rule {
+            // Where the bits begin: behind offsets and runs, of which an empty list has one.
+            words[4] = (list.offsets.len() + 2 * list.runs.len().max(1)) as u32;
+        }
         words.extend([n as u32, m as u32, self.heads, self.total]);
         words.extend([list.heads, list.query_blocks(), list.block_k, list.offsets.len()].map(|x| x as u32));
         words.extend([(self.op.scale as f32).to_bits(), self.bias.0 as u32, self.bias.1 as u32]);

@@ -114,6 +114,9 @@ impl BlockAttention {
             words.extend(rows);
         } else {
             words.extend(runs);
+            if let Rule::Bits { bits } = &self.rule {
+                words.extend(&bits.words);
+            }
         }
         g.constant(&[words.len()], Data::Index(words))
     }
@@ -137,7 +140,7 @@ impl BlockAttention {
         if k.shape != [b, h, m, q.shape[3]] || q.is_empty() || k.is_empty() {
             return fail(format!("q {:?} and k {:?} do not fit, or are empty", q.shape, k.shape));
         }
-        if (self.list.n, self.list.m) != (n, m) || ![1, h].contains(&self.list.heads) {
+        if (self.list.n, self.list.m) != (n, m) || ![1, h, b * h].contains(&self.list.heads) {
             let list = &self.list;
             return fail(format!("the list is for {} heads, N {} and M {}", list.heads, list.n, list.m));
         }

@@ -77,11 +77,12 @@ impl<R: Float> Call<'_, R> {
         let (head, i) = (row / self.n, row % self.n);
         let (b, h) = (head / self.heads, head % self.heads);
         let op = self.op;
+        let rule_head = op.rule.head_of(head, self.heads);
         keys.clear();
-        for run in op.list.runs_of(h, i) {
+        for run in op.list.runs_of(head, i) {
             let all = run.first as usize..(run.first + run.count) as usize;
             keys.extend(all.filter(|&j| {
-                (run.full || op.rule.may_in(h, i, j, self.n, self.m))
+                (run.full || op.rule.may_in(rule_head, i, j, self.n, self.m))
                     && self.padding.is_none_or(|p| p[b * self.m + j] != 0)
             }));
         }

@@ -43,6 +43,8 @@ pub enum Masking {
     Band,
     /// What this function of `shaders/lib/mask.wesl` says, with a rule for each head where heads differ.
     Rule { function: &'static str, by_head: bool },
+    /// Those whose bit is set behind the list.
+    Bits,
 }
 
 /// Everything that the text of a kernel depends on.

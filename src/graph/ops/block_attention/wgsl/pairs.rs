@@ -69,20 +69,24 @@ impl Text {
                 }
                 line!(self, "            }}");
             }
-            Masking::Rule { function, .. } => self.mask_by_rule(function),
+            Masking::Rule { function, .. } => self.mask_by_rule(|i, j| format!("{function}(rule, {i}, {j})")),
+            Masking::Bits => {
+                let word = |i: &str, j: &str| format!("list[bits_at + ({i}) * (u.rule.slot / 32u) + {j} / 32u]");
+                self.mask_by_rule(|i, j| format!("(({} >> ({j} % 32u)) & 1u) != 0u", word(i, j)));
+            }
         }
         self.mask_padding();
     }
 
     /// Asks a rule pair by pair, in a loop that is not entered where a whole block is allowed: software adapters skip loops
     /// but no branches, and take very long to compile many inlined copies of it.
-    fn mask_by_rule(&mut self, may: &str) {
+    fn mask_by_rule(&mut self, may: impl Fn(&str, &str) -> String) {
         let rows = self.spec.rows;
-        let (i, j) = if self.queries { ("row + e / 4u", "other_row") } else { ("other_row", "row + e / 4u") };
+        let (i, j) = if self.queries { ("(row + e / 4u)", "other_row") } else { ("other_row", "(row + e / 4u)") };
         line!(self, "            let asked = select({}u, 0u, whole && j + 4u <= stop);", 4 * rows);
         line!(self, "            var allowed = select(0u, 0xffffffffu, asked == 0u);");
         line!(self, "            for (var e = 0u; e < asked; e += 1u) {{\n                let other_row = j + e % 4u;");
-        line!(self, "                let ok = other_row < stop && {may}(rule, {i}, {j});");
+        line!(self, "                let ok = other_row < stop && {};", may(i, j));
         line!(self, "                allowed |= select(0u, 1u << e, ok);\n            }}");
         for r in 0..rows {
             let bits = format!("vec4<u32>(allowed >> {}u) & vec4<u32>(1u, 2u, 4u, 8u)", 4 * r);
@@ -117,7 +121,7 @@ impl Text {
     /// `masked(scores, owned row, first streamed row, end of the streamed rows)`, where comparisons with the ends of one range
     /// decide.
     pub(super) fn mask_function(&mut self) {
-        if matches!(self.spec.masking, Masking::Rule { .. }) || self.spec.staging == Staging::Gather {
+        if matches!(self.spec.masking, Masking::Rule { .. } | Masking::Bits) || self.spec.staging == Staging::Gather {
             return;
         }
         self.reach_function();

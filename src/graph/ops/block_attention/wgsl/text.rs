@@ -123,10 +123,13 @@ impl Text {
         match masking {
             Masking::Rule { by_head: true, .. } => line!(self, "    let rule = of_head(u.rule, bh % u.heads);"),
             Masking::Rule { .. } => line!(self, "    let rule = u.rule;"),
+            Masking::Bits => {
+                line!(self, "    let bits_at = u.rule.reach + bh % u.rule.part * u.n * (u.rule.slot / 32u);");
+            }
             Masking::Diagonal | Masking::Band => {}
         }
         let place = if gathers { format!("min(i0, u.{own} - 1u)") } else { "block".to_owned() };
-        line!(self, "    let entry = (bh % u.heads) % u.list_heads * u.list_blocks + {place};");
+        line!(self, "    let entry = bh % u.list_heads * u.list_blocks + {place};");
     }
 
     /// Address of a row, in elements of the array.
