@@ -32,6 +32,9 @@ use leptos::tachys::view::Mountable;
 /// What is shown of the page where the address does not say.
 const USUAL: [&str; 6] = ["state", "tools", "length", "legend", "readout", "findings"];
 
+/// Masks that stand there before anything runs.
+const MOST_STILL: usize = 4;
+
 /// Builds the embed in `root`, as the page's address describes it.
 pub fn mount(root: web_sys::HtmlElement) {
     let themed = document().document_element().unwrap_or_else(|| root.clone().into());
@@ -174,25 +177,27 @@ fn Figure(embed: Embed, begun: RwSignal<bool>) -> impl IntoView {
     }
 }
 
-/// What stands there before anything runs: the mask, drawn from the variant's own rule.
+/// What stands there before anything runs: the masks, drawn from the variants' own rules.
 #[component]
 fn Still() -> impl IntoView {
     let lab = use_lab();
-    let drawing = move || {
+    let drawings = move || {
         lab.session.experiment().with(|experiment| {
-            let variant = known(&experiment.variants).first().copied()?;
             let n = experiment.n.min(128);
-            let mut setup = setup_of(experiment, variant.id);
-            (setup.length, setup.keys) = (n, n);
-            Some((variant, n, mask_of(variant, &setup, n)))
+            let draw = |variant: &'static crate::attention::Variant| {
+                let mut setup = setup_of(experiment, variant.id);
+                (setup.length, setup.keys) = (n, n);
+                (variant, n, mask_of(variant, &setup, n))
+            };
+            known(&experiment.variants).into_iter().take(MOST_STILL).map(draw).collect::<Vec<_>>()
         })
     };
     move || {
-        drawing().map(|(variant, n, path)| view! {
+        drawings().into_iter().map(|(variant, n, path)| view! {
             <svg viewBox=format!("0 0 {n} {n}") role="img" aria-label=variant.name data-family=super::components::gallery::family_key(variant.family)>
                 <rect width=n height=n fill="var(--family)" fill-opacity="0.08"/>
-                <path d=path fill="var(--family)"/>
+                <path d=path fill="var(--family)" fill-opacity="0.6"/>
             </svg>
-        })
+        }).collect_view()
     }
 }

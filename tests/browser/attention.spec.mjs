@@ -155,8 +155,8 @@ test('layers and heads are different matrices', async ({ lab }) => {
   await expect(page).toHaveURL(/head=2/);
 });
 
-test('many small weights are told, and one click shows them', async ({ lab }) => {
-  const page = await lab.open('?v=1&view=weights&variant=linear&n=256&theme=light');
+for (const [n, scale] of [[48, 'sqrt'], [512, 'log']]) test(`many small weights are told, and one click shows them at ${n} tokens`, async ({ lab }) => {
+  const page = await lab.open(`?v=1&view=weights&variant=linear&n=${n}&theme=light`);
   await drawn(page);
   const hint = page.locator('#plate-0 .hint');
   await expect(hint).toContainText('0.0');
@@ -164,7 +164,7 @@ test('many small weights are told, and one click shows them', async ({ lab }) =>
   const before = await dark();
   await hint.getByRole('button').click();
   await expect(hint).toHaveCount(0);
-  await expect(page).toHaveURL(/scale=sqrt/);
+  await expect(page).toHaveURL(new RegExp(`scale=${scale}`));
   await expect.poll(dark).toBeGreaterThan(before + 20);
   // The domain stays: the colour bar still ends at 1.
   await expect(page.locator('#plate-0 .legend .number').last()).toHaveText('1.00');

@@ -1,4 +1,4 @@
-// Screenshots to look at: every place, light and dark, narrow to wide, and an embed.
+// Screenshots to look at: every place, light and dark, narrow to wide, an embed and the tutorial; whole pages, as far as they go.
 // `cargo xtask pictures [FOLDER]`; LAB_PICTURES=speed-dark,embed takes only those whose name starts so.
 import { join } from 'node:path';
 import { chromium } from '@playwright/test';
@@ -26,6 +26,15 @@ const places = {
   compare: ['?v=1&view=weights&variant=full,sliding_window&n=64', plates(2)],
   mask: ['?v=1&view=mask&variant=sliding_window&n=512', plates(1)],
   speed: ['?v=1&view=speed&variant=full,sliding_window,linear', sweep],
+  linear: ['?v=1&view=weights&variant=linear&n=512', plates(1)],
+  tutorial: [
+    'tutorial.html?v=1',
+    async (page) => {
+      await page.frameLocator('#window').locator('#plate-0[data-drawn=exact]').waitFor({ timeout: 60_000 });
+      await page.locator('#loss').scrollIntoViewIfNeeded();
+      await page.locator('#loss #plate-0[data-drawn=exact]').waitFor({ timeout: 60_000 });
+    },
+  ],
   embed: ['embed.html?v=1&variant=sliding_window&n=64&view=weights&run=auto', plates(1)],
 };
 
@@ -49,7 +58,7 @@ for (const [place, [path, ready]] of Object.entries(places)) {
         failed += 1;
         console.error(`${name}: ${error.message}`);
       });
-      await page.screenshot({ path: join(folder, `${name}.png`) });
+      await page.screenshot({ path: join(folder, `${name}.png`), fullPage: true });
       console.log(`${name}.png`);
       await page.close();
     }

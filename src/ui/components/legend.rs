@@ -10,6 +10,8 @@ use leptos::prelude::*;
 
 /// Where no weight in sight is larger, the linear scale shows little.
 const FAINT: f64 = 0.1;
+/// Where none is larger than this, a logarithm is needed to tell them apart.
+const FAINTER: f64 = 0.02;
 
 #[component]
 pub fn Legend(index: usize) -> impl IntoView {
@@ -80,11 +82,16 @@ pub fn Legend(index: usize) -> impl IntoView {
         drawn.get().map(|drawn| drawn.largest).filter(|largest| plain && *largest > 0.0 && *largest < FAINT)
     });
     let hint = move || {
-        faint.get().map(|largest| view! {
-            <p class="hint">
-                {fill("legend.faint", &[("largest", &format::significant(largest, 2))])}" "
-                <button type="button" on:click=move |_| lab.edit(|e| e.scale = Scale::Sqrt)>{t("legend.use_sqrt")}</button>
-            </p>
+        faint.get().map(|largest| {
+            // The root of less than this is still dark.
+            let (scale, name) =
+                if largest < FAINTER { (Scale::Log, t("legend.use_log")) } else { (Scale::Sqrt, t("legend.use_sqrt")) };
+            view! {
+                <p class="hint">
+                    {fill("legend.faint", &[("largest", &format::significant(largest, 2))])}" "
+                    <button type="button" on:click=move |_| lab.edit(|e| e.scale = scale)>{name}</button>
+                </p>
+            }
         })
     };
     view! {
