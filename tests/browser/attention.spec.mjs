@@ -176,6 +176,7 @@ for (const [n, scale] of [[48, 'sqrt'], [512, 'log']]) test(`many small weights 
 
 test('the yardstick stands first in the gallery', async ({ lab }) => {
   const page = await lab.open();
+  await expect(page.locator('#pick-full')).toBeVisible();
   const ids = await page.locator('.gallery .pick').evaluateAll((all) => all.map((one) => one.id));
   expect(ids.slice(0, 2)).toEqual(['pick-full', 'pick-full_naive']);
   await expect(page.locator('#pick-full')).toContainText('yardstick');
