@@ -14,16 +14,11 @@ pub(super) fn lower(op: &ChunkLinear, sizes: &Sizes, context: &LowerContext) -> 
     let Sizes { heads, length, features, dim, chunk, .. } = *sizes;
     let slots = sizes.slots();
     let ly = if context.software { LY_SOFTWARE } else { LY_GPU };
-    let source = |states: bool| match (states, context.software && can_broadcast(context), vec4(features) && vec4(dim))
-    {
-        (true, true, true) => "ops/chunk_states+subgroups",
-        (true, true, false) => "ops/chunk_states+subgroups+scalar",
-        (true, false, true) => "ops/chunk_states",
-        (true, false, false) => "ops/chunk_states+scalar",
-        (false, true, true) => "ops/chunk_mix+subgroups",
-        (false, true, false) => "ops/chunk_mix+subgroups+scalar",
-        (false, false, true) => "ops/chunk_mix",
-        (false, false, false) => "ops/chunk_mix+scalar",
+    let source = match (context.software && can_broadcast(context), vec4(features) && vec4(dim)) {
+        (true, true) => "ops/chunk_linear+subgroups",
+        (true, false) => "ops/chunk_linear+subgroups+scalar",
+        (false, true) => "ops/chunk_linear",
+        (false, false) => "ops/chunk_linear+scalar",
     };
     let wide = dim > 32;
     let cols = dim.div_ceil(if wide { 64 } else { 32 });
@@ -40,7 +35,7 @@ pub(super) fn lower(op: &ChunkLinear, sizes: &Sizes, context: &LowerContext) -> 
     let (reverse, wanted) = (usize::from(op.reverse), usize::from(op.sums));
     let words = [length, features, dim, chunk, slots, walk, reverse, heads, extra, wanted];
     let dispatch = |entry, bindings: &[(&'static str, Slot)], groups: [usize; 3], flops| Dispatch {
-        source: Source::Table(source(entry != "mix")),
+        source: Source::Table(source),
         entry,
         consts: consts.clone(),
         uniform: uniform(&words.map(|w| w as u32)),
