@@ -171,6 +171,7 @@ variants! { $
     full_naive full sliding_window
     sparse_strided sparse_fixed cascade logsparse blockbert longformer bigbird
     entmax
+    sinkhorn reformer routing
     linformer synthesizer nystromformer linear performer clustered
     transformer_xl compressive funnel custom rnn lstm gru bahdanau
 }

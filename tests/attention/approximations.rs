@@ -225,3 +225,95 @@ fn a_funnel_is_exact_where_pooled_queries_are_equal() {
     case.set("q", (0..values.len()).map(|i| values[i / 6 * 6 + i % 3]).collect());
     assert_near_full(&case, "constant pairs", 2e-6);
 }
+
+/// The same queries for keys, normalised, through full attention in which no token sees itself.
+fn assert_is_shared_full(case: &Case, label: &str) {
+    let s = &case.setup;
+    let (n, dim) = (s.length, s.dim);
+    let mut full = Case::new("full", Shape::of(n), s.causal, "{}", Request { optional: true, ..Request::default() });
+    let q = case.real("q").to_vec();
+    let length = |row: &[f64]| row.iter().map(|x| x * x).sum::<f64>().sqrt();
+    full.set("k", q.chunks(dim).flat_map(|row| row.iter().map(|x| x / length(row)).collect::<Vec<_>>()).collect());
+    full.set("q", q);
+    full.set("v", case.real("v").to_vec());
+    // The first token has only itself when causal.
+    full.set("bias", (0..4 * n * n).map(|i| if i % n == i / n % n { -60.0 } else { 0.0 }).collect());
+    assert_close(label, &out(&full), &out(case), 1e-5);
+}
+
+#[test]
+fn a_reformer_with_two_chunks_is_full_attention_with_shared_keys() {
+    for causal in [false, true] {
+        let json = r#"{"rounds": 1, "chunk": 20, "buckets": 4, "across_buckets": true}"#;
+        assert_is_shared_full(&case("reformer", 40, causal, json), "two chunks");
+        let json = r#"{"rounds": 3, "chunk": 64, "buckets": 2, "across_buckets": true}"#;
+        assert_is_shared_full(&case("reformer", 50, causal, json), "one chunk, seen three times");
+    }
+}
+
+#[test]
+fn more_hash_rounds_find_more_of_the_largest_weights() {
+    let n = 128;
+    let kept = |rounds: usize| -> f64 {
+        let json = format!(r#"{{"rounds": {rounds}, "chunk": 8, "buckets": 16}}"#);
+        let case = case("reformer", n, false, &json);
+        let found = case.effective();
+        let q = case.real("q");
+        let rows = 4 * n;
+        let hits = (0..rows).filter(|&row| {
+            let head = row / n * n;
+            let score = |j: usize| {
+                let key = &q[(head + j) * 3..][..3];
+                let dot: f64 = q[row * 3..][..3].iter().zip(key).map(|(a, b)| a * b).sum();
+                dot / key.iter().map(|x| x * x).sum::<f64>().sqrt()
+            };
+            let others = (0..n).filter(|&j| j != row % n);
+            let best = others.max_by(|&a, &b| score(a).total_cmp(&score(b))).expect("two tokens");
+            found[row * n + best] > 0.0
+        });
+        hits.count() as f64 / rows as f64
+    };
+    let (once, often) = (kept(1), kept(6));
+    assert!(once > 0.2 && often > once + 0.1, "{once} and {often}");
+}
+
+#[test]
+fn routing_through_one_centroid_is_full_attention() {
+    for causal in [false, true] {
+        assert_near_full(&case("routing", 65, causal, r#"{"clusters": 1, "window": 65}"#), "one centroid", 2e-6);
+    }
+}
+
+#[test]
+fn rows_of_a_routing_matrix_sum_to_one_or_nothing() {
+    for causal in [false, true] {
+        let case = case("routing", 64, causal, r#"{"clusters": 4, "window": 16}"#);
+        let sums: Vec<f64> = case.effective().chunks(64).map(|row| row.iter().sum()).collect();
+        assert!(sums.iter().all(|sum| *sum == 0.0 || (sum - 1.0).abs() < 1e-5), "{sums:?}");
+        let unrouted = sums.iter().filter(|sum| **sum == 0.0).count();
+        assert!(0 < unrouted && unrouted < 192, "{unrouted} of 256 tokens are in no cluster");
+    }
+}
+
+#[test]
+fn sinkhorn_with_one_block_is_full_attention() {
+    assert_near_full(&case("sinkhorn", 40, false, r#"{"block": 64}"#), "one block, its keys twice", 1e-5);
+    assert_near_full(&case("sinkhorn", 40, true, r#"{"block": 64}"#), "one block has nothing before it", 1e-5);
+}
+
+#[test]
+fn a_sinkhorn_sorting_that_moves_nothing_is_attention_within_blocks() {
+    let (n, size) = (40, 8);
+    let mut local = case("sinkhorn", n, false, r#"{"block": 8, "sort": "random", "temperature": 1}"#);
+    local.set("lots", (0..2 * 25).map(|i| if i / 5 % 5 == i % 5 { 9.0 } else { 0.0 }).collect());
+    // Blocks as batch entries of their own.
+    let mut full = Case::new("full", Shape { batch: 20, heads: 1, ..Shape::of(size) }, false, "{}", Request::default());
+    for name in ["q", "k", "v"] {
+        full.set(name, local.real(name).to_vec());
+    }
+    assert_close("identity", &out(&full), &out(&local), 1e-5);
+    // All blocks, sorted by a permutation, for everyone.
+    let mut all = case("sinkhorn", n, false, r#"{"block": 8, "sort": "random", "temperature": 1, "cut": 5}"#);
+    all.set("lots", (0..2 * 25).map(|i| if (i / 5 % 5 + 2) % 5 == i % 5 { 9.0 } else { 0.0 }).collect());
+    assert_near_full(&all, "SortCut of everything", 1e-5);
+}

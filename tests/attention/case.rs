@@ -79,6 +79,16 @@ pub fn configurations(id: &str) -> &'static [&'static str] {
             r#"{"segment": 10, "memory_segments": 2, "compressed": 9, "rate": 2, "compress": "conv"}"#,
             r#"{"segment": 12, "memory_segments": 0, "compressed": 5, "rate": 4}"#,
         ],
+        "sinkhorn" => &[
+            r#"{"block": 8}"#,
+            r#"{"block": 5, "iterations": 4, "temperature": 60, "sort": "random"}"#,
+            r#"{"block": 8, "cut": 2}"#,
+        ],
+        "routing" => &[r#"{"clusters": 4, "window": 10}"#, r#"{"clusters": 3, "window": 20, "choose": "random"}"#],
+        "reformer" => &[
+            r#"{"chunk": 8, "buckets": 6, "rounds": 2}"#,
+            r#"{"chunk": 5, "buckets": 4, "rounds": 3, "hash": "random"}"#,
+        ],
         "clustered" => &[
             r#"{"clusters": 6, "iterations": 3}"#,
             r#"{"clusters": 5, "bits": 40, "iterations": 2, "improved": true, "top": 4}"#,
@@ -86,6 +96,16 @@ pub fn configurations(id: &str) -> &'static [&'static str] {
         "funnel" => &["{}", r#"{"poolings": 2, "separate_first": false}"#],
         _ => &["{}"],
     }
+}
+
+/// The configurations that a variant takes with this setting of `causal`.
+pub fn configurations_for(id: &str, causal: bool) -> impl Iterator<Item = &'static str> {
+    configurations(id).iter().copied().filter(move |json| !(causal && json.contains("cut")))
+}
+
+/// Whether what is read follows the data of the whole sequence, so that only what is *read* can be kept from looking ahead.
+pub fn follows_data(id: &str) -> bool {
+    ["routing", "reformer"].contains(&id)
 }
 
 /// RMS ratios that a variant's f32 may miss its f64 by.
@@ -102,6 +122,8 @@ pub struct Tolerance {
 /// The usual tolerances; wider for an iterated inverse, which carries every rounding error on.
 pub fn tolerance(id: &str) -> Tolerance {
     match id {
+        // Normalised by turns, each time with the errors of the last.
+        "sinkhorn" => Tolerance { forward: 1e-4, gradient: 1e-3, exact: 1e-6, alike: 1e-5 },
         "nystromformer" => Tolerance { forward: 1e-3, gradient: 1e-3, exact: 1e-5, alike: 1e-4 },
         // The sinusoid is a table in f32.
         "transformer_xl" | "compressive" => Tolerance { forward: 1e-5, gradient: 1e-4, exact: 1e-6, alike: 2e-6 },
@@ -111,7 +133,7 @@ pub fn tolerance(id: &str) -> Tolerance {
 
 /// Whether the weights of a row must sum to 1.
 pub fn sums_to_one(id: &str) -> bool {
-    !["linformer", "nystromformer", "compressive"].contains(&id)
+    !["linformer", "nystromformer", "compressive", "sinkhorn", "routing"].contains(&id)
 }
 
 /// The parameters that make 70 tokens, of which the last 33 are padding, what `json` makes of 37: constants of a method that
@@ -199,9 +221,9 @@ impl Case {
             // Causal rows would be empty.
             _ if causal && shape.m < shape.n => false,
             // One state serves both sides.
-            "linear" | "performer" if causal => shape.m == shape.n,
+            "linear" | "performer" | "routing" if causal => shape.m == shape.n,
             // Landmarks or blocks of one sequence; global tokens at the front of both.
-            "nystromformer" | "bigbird" => shape.m == shape.n,
+            "nystromformer" | "bigbird" | "sinkhorn" | "reformer" => shape.m == shape.n,
             // What is remembered was a query's own token once; a network reads one sequence.
             "transformer_xl" | "compressive" | "rnn" | "lstm" | "gru" => shape.m == shape.n,
             "longformer" => shape.m >= shape.n,

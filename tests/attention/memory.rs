@@ -37,6 +37,10 @@ pub fn grows_as_stated(id: &str) {
                 // Whole matrices of 2 heads: f32 scores and weights at least, each with a second difference of 2 step².
                 let matrix = 2 * 2 * (step * step) as i64 * 4;
                 assert!(second_difference >= 2 * matrix, "{second_difference}");
+            } else if id == "sinkhorn" {
+                // The sorting of blocks of 8 tokens, some tens of times, and the mask of its past.
+                let matrix = 2 * 2 * (step / 8 * (step / 8)) as i64 * 4;
+                assert!(second_difference <= 64 * matrix, "{second_difference}");
             } else {
                 assert_eq!(second_difference, 0, "{id}, causal {causal}, gradients {grad}");
             }
@@ -98,6 +102,10 @@ fn what_a_method_cannot_do_is_refused_with_the_reason() {
     assert!(refused("linformer", Shape::of(64), true).contains("leak"));
     assert!(refused("full", Shape { m: 30, ..Shape::of(64) }, true).contains("at least as many keys"));
     assert!(refused("nystromformer", Shape::of(64), true).contains("leak"));
+    for id in ["sinkhorn", "reformer"] {
+        assert!(refused(id, Shape { m: 80, ..Shape::of(64) }, false).contains("64 queries and 80 keys"));
+    }
+    assert!(refused("routing", Shape { m: 80, ..Shape::of(64) }, true).contains("there are 80 keys"));
     assert!(refused("clustered", Shape::of(64), true).contains("leak"));
     assert!(refused("funnel", Shape::of(64), true).contains("leak"));
     assert!(refused("nystromformer", Shape { m: 80, ..Shape::of(64) }, false).contains("64 queries and 80 keys"));

@@ -1,6 +1,6 @@
 //! Outputs and gradients against the naive definition in f64.
 
-use crate::case::{Case, Shape, causalities, configurations, tolerance, variant};
+use crate::case::{Case, Shape, causalities, configurations, configurations_for, tolerance, variant};
 use crate::close::{assert_close_to_scale, rms};
 use crate::device;
 use attention_lab::attention::Request;
@@ -17,7 +17,7 @@ pub fn forward(id: &str) {
     let gpu = device::gpu();
     for n in LENGTHS {
         for causal in causalities(variant(id)) {
-            for json in configurations(id) {
+            for json in configurations_for(id, causal) {
                 check(&Case::new(id, Shape::of(n), causal, json, Request::default()), gpu.as_ref());
             }
         }
@@ -37,7 +37,7 @@ pub fn gradients(id: &str) {
     let request = Request { grad: true, ..Request::default() };
     for n in LENGTHS {
         for causal in causalities(variant(id)) {
-            for json in configurations(id) {
+            for json in configurations_for(id, causal) {
                 let shape = if n < 100 { Shape::of(n) } else { Shape { batch: 1, ..Shape::of(n) } };
                 check(&Case::new(id, shape, causal, json, request), gpu.as_ref());
             }
@@ -51,7 +51,7 @@ pub fn ragged(id: &str) {
     let padded = Request { grad: true, key_padding: true, ..Request::default() };
     let optional = Request { optional: true, ..padded };
     for causal in causalities(variant(id)) {
-        for json in configurations(id) {
+        for json in configurations_for(id, causal) {
             for n in [1, 7, 65] {
                 check(&Case::new(id, Shape::of(n), causal, json, padded), gpu.as_ref());
             }
