@@ -361,7 +361,7 @@ fn an_interrupted_race_is_status_130_and_leaves_no_file() {
     let folder = Folder::new("interrupted");
     let out = folder.path("race.json");
     let mut race = Command::new(env!("CARGO_BIN_EXE_attention-lab"))
-        .args(["bench", "--backend", "cpu", "--variants", "full", "--lengths", "16,16384", "--budget", "600"])
+        .args(["bench", "--backend", "cpu", "--variants", "full", "--lengths", "16,8192", "--budget", "600"])
         .args(["--rounds", "3", "--out", out.to_str().expect("a path of text")])
         .stdout(std::process::Stdio::piped())
         .stderr(std::process::Stdio::piped())
