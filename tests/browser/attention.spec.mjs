@@ -113,6 +113,7 @@ test("the visitor's own words stand on the axes", async ({ lab }) => {
 });
 
 test('every view of every variant is drawn', async ({ lab }) => {
+  test.setTimeout(300_000);
   const page = await lab.open('?v=1&variant=linear&n=64&view=mask');
   let draws = await drawn(page);
   for (const id of await page.locator('.gallery .pick').evaluateAll((all) => all.map((one) => one.id))) {

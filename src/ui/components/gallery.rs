@@ -79,13 +79,19 @@ fn Entry(variant: &'static Variant) -> impl IntoView {
     let second = lab.of(|e| e.variants.get(1).is_some_and(|id| id == variant.id));
     let pick = move |_| {
         lab.edit(|e| {
+            let before = attention::find(&e.variants[0]).map(|v| v.causal);
             // A variant that stands beside and is picked changes places with the first.
             if let Some(at) = e.variants.iter().position(|id| id == variant.id) {
                 e.variants.swap(0, at);
             } else {
                 e.variants[0] = variant.id.into();
             }
-            e.causal |= variant.causal == Causal::Always;
+            match variant.causal {
+                Causal::Always => e.causal = true,
+                // What the variant before insisted on is not the visitor's wish.
+                Causal::Never(_) if before == Some(Causal::Always) => e.causal = false,
+                _ => {}
+            }
         });
     };
     let beside = move |_| {
