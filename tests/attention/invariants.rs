@@ -76,8 +76,8 @@ fn assert_sums_are_one_or_zero(case: &Case, sums: &[f64]) {
 /// Whether the pattern gives a row (counted over all heads) any key at all.
 fn sees_something(case: &Case, row: usize) -> bool {
     let (s, i) = (&case.setup, row % case.setup.length);
-    let head = row / s.length;
-    (case.variant.rule)(s).is_none_or(|rule| rule.keys(head, i, s.length, s.keys) > 0)
+    let instance = row / s.length;
+    (case.variant.rule)(s).is_none_or(|rule| rule.keys(rule.head_of(instance, s.heads), i, s.length, s.keys) > 0)
 }
 
 /// Changing keys and values of token j must leave bit for bit what has no weight on it; changing everything from token t on
@@ -93,7 +93,8 @@ pub fn reads_only_what_it_may(id: &str) {
                     let changed = disturb(&case, &["k", "v"], 40..41, &mut random);
                     let after = &run(&changed)["out"];
                     for i in 0..70 {
-                        let may = (0..case.setup.instances()).any(|h| rule.may_in(h, i, 40, 70, 70));
+                        let (instances, heads) = (case.setup.instances(), case.setup.heads);
+                        let may = (0..instances).any(|h| rule.may_in(rule.head_of(h, heads), i, 40, 70, 70));
                         let label = case.label();
                         assert_eq!(rows_differ(&case, before, after, i), may, "{label} output {i}, token 40, {how}");
                     }
