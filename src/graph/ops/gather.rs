@@ -190,7 +190,8 @@ impl Graph {
     }
 
     /// Sums rows into tables of `rows` rows: `updates` `[batch, picks, n]` by `index` `[batch, picks]` to
-    /// `[batch, rows, n]`. Numbers beyond the last row are left out. Equal numbers are summed in their order.
+    /// `[batch, rows, n]`. Numbers beyond the last row are left out; the gradient of their updates is NaN, not zero, so give
+    /// what is differentiated a row that nobody reads. Equal numbers are summed in their order.
     pub fn scatter_add_rows(&mut self, updates: Node, index: Node, rows: usize) -> Node {
         let order = self.argsort(index, false);
         self.apply1(ScatterAdd { rows }, &[updates, index, order])
