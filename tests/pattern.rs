@@ -174,15 +174,20 @@ fn listed_blocks_are_what_their_rule_allows() {
     for _ in 0..500 {
         let list = random_blocks(&mut random);
         let (n, m) = (list.n, list.m);
-        let rule = Rule::Listed { list: Arc::new(list.clone()) };
+        let rule = Rule::Listed { list: Arc::new(list.clone()), causal: false };
         assert_eq!(BlockList::of_heads(&rule, 2, n, m, list.block_q, list.block_k), list);
+        let causal = Rule::Listed { list: Arc::new(list.clone()), causal: true };
         assert_eq!(rule.pairs(2, n, m), list.pairs());
         for head in 0..2 {
             assert_eq!(brute_force(&rule.of_head(head), n, m, list.block_q, list.block_k), list.of_head(head));
+            let cut = BlockList::of_heads(&causal, 2, n, m, list.block_q, list.block_k).of_head(head);
+            assert_eq!(brute_force(&causal.of_head(head), n, m, list.block_q, list.block_k), cut);
             let bits = rule.bits(head);
             for (i, j) in (0..n).flat_map(|i| (0..m).map(move |j| (i, j))) {
                 let at = i / list.block_q * list.key_blocks() + j / list.block_k;
-                assert_eq!(rule.may_in(head, i, j, n, m), bits[at / 32] >> (at % 32) & 1 == 1);
+                let listed = bits[at / 32] >> (at % 32) & 1 == 1;
+                assert_eq!(rule.may_in(head, i, j, n, m), listed);
+                assert_eq!(causal.may_in(head, i, j, n, m), listed && j + n <= i + m);
             }
         }
     }

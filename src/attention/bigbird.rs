@@ -209,7 +209,7 @@ fn pattern(s: &Setup) -> Pattern {
     }
     let block = s.int(&BLOCK);
     let list = BlockList::of_blocks(&visited, s.length, s.keys, block, block);
-    Pattern::tiled(s, Rule::Listed { list: Arc::new(list) })
+    Pattern::tiled(s, Rule::Listed { list: Arc::new(list), causal: false })
 }
 
 /// The union of section 2, pair by pair.

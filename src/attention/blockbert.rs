@@ -114,7 +114,7 @@ fn pattern(s: &Setup) -> Pattern {
     let visited: Vec<Vec<u32>> =
         permutations(s).chunks(blocks).flat_map(|row| row[..query_blocks].iter().map(|&block| vec![block])).collect();
     let list = BlockList::of_blocks(&visited, s.length, s.keys, block_q, block_k);
-    Pattern::tiled(s, Rule::Listed { list: Arc::new(list) })
+    Pattern::tiled(s, Rule::Listed { list: Arc::new(list), causal: false })
 }
 
 /// `⌊j / b⌋ = π_h(⌊i / b⌋)`.

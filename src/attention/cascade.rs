@@ -9,6 +9,7 @@
 //! stack of layers shows when `layer` is changed.
 
 use super::restricted::Pattern;
+use super::links::{self, LINKS};
 use super::{Causal, Family, Inputs, Paper, Param, ParamKind, Reference, Setup, Variant};
 use crate::graph::Real;
 use crate::pattern::Rule;
@@ -58,13 +59,13 @@ pub static VARIANT: Variant = Variant {
     exponent: 1.0,
     exact: false,
     causal: Causal::Both,
-    params: &[FORM, LAYER, WINDOW, GROWTH, KERNEL],
-    extras: |_| vec![],
+    params: &[FORM, LAYER, WINDOW, GROWTH, KERNEL, LINKS],
+    extras: |s| links::extras(s, &rule(s)),
     check: |_| Ok(()),
     largest: |_| 0,
     graph: |g, x, s| pattern(s).graph(g, x, s),
     effective: |g, x, s| pattern(s).effective(g, x, s),
-    rule: |s| Some(rule(s)),
+    rule: |s| Some(pattern(s).rule),
     blocks: |s| Some(pattern(s).list.as_ref().clone()),
     reference: Reference::new(naive, naive),
 };
@@ -90,6 +91,9 @@ fn rule(s: &Setup) -> Rule {
 }
 
 fn pattern(s: &Setup) -> Pattern {
+    if let Some(drawn) = links::pattern(s, &rule(s)) {
+        return drawn;
+    }
     match s.choice(&FORM).as_str() {
         "cascade" => Pattern::tiled(s, rule(s)),
         _ => Pattern::gathered(s, rule(s)),
@@ -98,6 +102,9 @@ fn pattern(s: &Setup) -> Pattern {
 
 /// The sets of the paper; bidirectionally the same distances ahead.
 fn naive<R: Real>(x: &Inputs<Vec<R>>, s: &Setup) -> Vec<R> {
+    if let Some(out) = links::naive(x, s, &rule(s)) {
+        return out;
+    }
     let [layer, window, growth, kernel] = [&LAYER, &WINDOW, &GROWTH, &KERNEL].map(|p| s.int(p) as i64);
     let form = s.choice(&FORM);
     softmax_attention(x, s, |i, j| {

@@ -11,6 +11,7 @@
 //! to the pattern, and is left out.
 
 use super::restricted::Pattern;
+use super::links::{self, LINKS};
 use super::{Causal, Family, Inputs, Paper, Param, ParamKind, Reference, Setup, Variant};
 use crate::graph::Real;
 use crate::pattern::Rule;
@@ -48,13 +49,13 @@ pub static VARIANT: Variant = Variant {
     exponent: 1.1,
     exact: false,
     causal: Causal::Both,
-    params: &[LOCAL, RESTART],
-    extras: |_| vec![],
+    params: &[LOCAL, RESTART, LINKS],
+    extras: |s| links::extras(s, &rule(s)),
     check: |_| Ok(()),
     largest: |_| 0,
     graph: |g, x, s| pattern(s).graph(g, x, s),
     effective: |g, x, s| pattern(s).effective(g, x, s),
-    rule: |s| Some(rule(s)),
+    rule: |s| Some(pattern(s).rule),
     blocks: |s| Some(pattern(s).list.as_ref().clone()),
     reference: Reference::new(naive, naive),
 };
@@ -65,11 +66,17 @@ fn rule(s: &Setup) -> Rule {
 }
 
 fn pattern(s: &Setup) -> Pattern {
+    if let Some(drawn) = links::pattern(s, &rule(s)) {
+        return drawn;
+    }
     Pattern::gathered(s, rule(s))
 }
 
 /// The sets of the paper, origin by origin, backwards and, bidirectionally, mirrored.
 fn naive<R: Real>(x: &Inputs<Vec<R>>, s: &Setup) -> Vec<R> {
+    if let Some(out) = links::naive(x, s, &rule(s)) {
+        return out;
+    }
     let [local, restart] = [&LOCAL, &RESTART].map(|p| s.int(p) as i64);
     softmax_attention(x, s, |i, j| {
         let position = i as i64 + s.keys as i64 - s.length as i64;

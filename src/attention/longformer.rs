@@ -12,6 +12,7 @@
 //! tokens are the global ones.
 
 use super::restricted::{BLOCK, Pattern};
+use super::links::{self, LINKS};
 use super::{
     Causal, Effective, EffectiveKind, Extra, Family, Init, Inputs, Paper, Param, ParamKind, Reference, Refusal, Setup, Variant,
 };
@@ -56,18 +57,22 @@ pub static VARIANT: Variant = Variant {
     exponent: 1.0,
     exact: false,
     causal: Causal::Both,
-    params: &[WINDOW, DILATION, GLOBAL_TOKENS],
+    params: &[WINDOW, DILATION, GLOBAL_TOKENS, LINKS],
     extras,
     check,
     largest: |_| 0,
     graph,
     effective,
-    rule: |s| Some(rule(s)),
-    blocks: |s| Some(BlockList::new(&rule(s), s.length, s.keys, BLOCK, BLOCK)),
+    rule: |s| Some(pattern(s).rule),
+    blocks: |s| Some(pattern(s).list.as_ref().clone()),
     reference: Reference::new(naive, naive),
 };
 
 fn extras(s: &Setup) -> Vec<Extra> {
+    let drawn = links::extras(s, &rule(s));
+    if !drawn.is_empty() {
+        return drawn;
+    }
     let tensor = |name, rows, role| Extra {
         name,
         shape: vec![s.batch, s.heads, rows, s.dim],
@@ -99,6 +104,11 @@ fn rule(s: &Setup) -> Rule {
         global: s.int(&GLOBAL_TOKENS) as u32,
         causal: s.causal,
     }
+}
+
+/// Local and global links as one, or as many by lot.
+fn pattern(s: &Setup) -> Pattern {
+    links::pattern(s, &rule(s)).unwrap_or_else(|| Pattern::tiled(s, rule(s)))
 }
 
 /// How many queries, the first ones, are global.
@@ -146,6 +156,9 @@ fn attend(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> (Node, Node) {
 
 /// q `[B, H, N, D]`, k and v `[B, H, M, D]`; returns `[B, H, N, D]`.
 fn graph(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> Node {
+    if let Some(drawn) = links::pattern(s, &rule(s)) {
+        return drawn.graph(g, x, s);
+    }
     let (out, _) = attend(g, x, s);
     x.without_padded_queries(g, out, s)
 }
@@ -153,6 +166,9 @@ fn graph(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> Node {
 /// With projections of their own, global rows have other factors: rows are then as wide as both, `[0, q']` or `[q, 0]` on the
 /// left and `[k', k]` on the right. Values differ too, so the matrix mixes `v'` in those rows.
 fn effective(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> Effective {
+    if let Some(drawn) = links::pattern(s, &rule(s)) {
+        return drawn.effective(g, x, s);
+    }
     let (_, lse) = attend(g, x, s);
     let globals = global_rows(s);
     let (left, right) = if x.extras.contains_key("q_global") && globals > 0 {
@@ -171,6 +187,9 @@ fn effective(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> Effective {
 
 /// Local rows and global rows as the paper has them, each computed for all queries and then chosen from.
 fn naive<R: Real>(x: &Inputs<Vec<R>>, s: &Setup) -> Vec<R> {
+    if let Some(out) = links::naive(x, s, &rule(s)) {
+        return out;
+    }
     let [window, dilation, globals] = [&WINDOW, &DILATION, &GLOBAL_TOKENS].map(|p| s.int(p) as i64);
     let position = |i: usize| i as i64 + s.keys as i64 - s.length as i64;
     let local = softmax_attention(x, s, |i, j| {

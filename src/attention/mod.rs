@@ -3,6 +3,7 @@
 mod build;
 mod draw;
 mod effective;
+mod links;
 mod params;
 mod recurrence;
 mod restricted;

@@ -25,7 +25,11 @@ impl Pattern {
     /// Blocks of other sizes, where the pattern is cut into such.
     pub fn blocked(s: &Setup, rule: Rule, block_q: usize, block_k: usize) -> Self {
         let list = match &rule {
-            Rule::Listed { list } => list.as_ref().clone(),
+            Rule::Listed { list, causal: false } => list.as_ref().clone(),
+            // Blocks on the diagonal are partial.
+            Rule::Listed { list, causal: true } => {
+                BlockList::of_heads(&rule, list.heads, s.length, s.keys, list.block_q, list.block_k)
+            }
             rule => BlockList::of_heads(rule, s.heads, s.length, s.keys, block_q, block_k),
         };
         Self { rule, list: Rc::new(list) }

@@ -8,7 +8,9 @@
 //! Differs from the paper: global tokens share the projections of the others (the variant `longformer` has its own), and
 //! they may be used causally.
 
-use super::{Causal, Family, Inputs, Paper, Param, ParamKind, Reference, Setup, Variant, full};
+use super::restricted::Pattern;
+use super::links::{self, LINKS};
+use super::{Causal, Family, Inputs, Paper, Param, ParamKind, Reference, Setup, Variant};
 use crate::graph::Real;
 use crate::pattern::Rule;
 use crate::reference::softmax_attention;
@@ -50,14 +52,14 @@ pub static VARIANT: Variant = Variant {
     exponent: 1.0,
     exact: false,
     causal: Causal::Both,
-    params: &[WINDOW, DILATION, GLOBAL_TOKENS],
-    extras: |_| vec![],
+    params: &[WINDOW, DILATION, GLOBAL_TOKENS, LINKS],
+    extras: |s| links::extras(s, &rule(s)),
     check: |_| Ok(()),
     largest: |_| 0,
-    graph: |g, x, s| full::softmax_graph(g, x, s, rule(s)),
-    effective: |g, x, s| full::softmax_effective(g, x, s, rule(s)),
-    rule: |s| Some(rule(s)),
-    blocks: |s| Some(full::blocks(s, &rule(s))),
+    graph: |g, x, s| pattern(s).graph(g, x, s),
+    effective: |g, x, s| pattern(s).effective(g, x, s),
+    rule: |s| Some(pattern(s).rule),
+    blocks: |s| Some(pattern(s).list.as_ref().clone()),
     reference: Reference::new(naive, naive),
 };
 
@@ -71,8 +73,15 @@ fn rule(s: &Setup) -> Rule {
     }
 }
 
+fn pattern(s: &Setup) -> Pattern {
+    links::pattern(s, &rule(s)).unwrap_or_else(|| Pattern::tiled(s, rule(s)))
+}
+
 /// The sets of the paper; with more keys than queries, query i stands at key position `i + M - N`.
 fn naive<R: Real>(x: &Inputs<Vec<R>>, s: &Setup) -> Vec<R> {
+    if let Some(out) = links::naive(x, s, &rule(s)) {
+        return out;
+    }
     let [window, dilation, globals] = [&WINDOW, &DILATION, &GLOBAL_TOKENS].map(|p| s.int(p) as i64);
     softmax_attention(x, s, |i, j| {
         let position = i as i64 + s.keys as i64 - s.length as i64;

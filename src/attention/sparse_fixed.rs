@@ -11,6 +11,7 @@
 //! can't occur as a remainder.
 
 use super::restricted::{BLOCK, Pattern, near_root};
+use super::links::{self, LINKS};
 use super::{Causal, Family, Inputs, Paper, Param, ParamKind, Reference, Setup, Variant};
 use crate::graph::Real;
 use crate::pattern::{Part, Rule};
@@ -60,13 +61,13 @@ pub static VARIANT: Variant = Variant {
     exponent: 1.5,
     exact: false,
     causal: Causal::Both,
-    params: &[BLOCK_LENGTH, COLUMNS, PART, SUB_BLOCKS],
-    extras: |_| vec![],
+    params: &[BLOCK_LENGTH, COLUMNS, PART, SUB_BLOCKS, LINKS],
+    extras: |s| links::extras(s, &rule(s)),
     check: |_| Ok(()),
     largest: |_| 0,
     graph: |g, x, s| pattern(s).graph(g, x, s),
     effective: |g, x, s| pattern(s).effective(g, x, s),
-    rule: |s| Some(rule(s)),
+    rule: |s| Some(pattern(s).rule),
     blocks: |s| Some(pattern(s).list.as_ref().clone()),
     reference: Reference::new(naive, naive),
 };
@@ -95,6 +96,9 @@ fn rule(s: &Setup) -> Rule {
 }
 
 fn pattern(s: &Setup) -> Pattern {
+    if let Some(drawn) = links::pattern(s, &rule(s)) {
+        return drawn;
+    }
     let (block, columns) = sizes(s);
     // Summary columns begin and end at multiples of this.
     let (mut narrow, mut rest) = (block, columns);
@@ -108,6 +112,9 @@ fn pattern(s: &Setup) -> Pattern {
 
 /// The sets of the paper, A(1) and A(2) of section 4.3.
 fn naive<R: Real>(x: &Inputs<Vec<R>>, s: &Setup) -> Vec<R> {
+    if let Some(out) = links::naive(x, s, &rule(s)) {
+        return out;
+    }
     let (block, columns) = sizes(s);
     let (l, c) = (block as i64, columns as i64);
     let (part, sub_blocks) = (s.choice(&PART), s.bool(&SUB_BLOCKS));

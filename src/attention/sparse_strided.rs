@@ -12,6 +12,7 @@
 
 use super::setup::product;
 use super::restricted::{BLOCK, Pattern, merge, merge_sums, near_root, weights};
+use super::links::{self, LINKS};
 use super::{Causal, Effective, Family, Inputs, Paper, Param, ParamKind, Reference, Setup, Variant};
 use crate::graph::ops::block_attention::BlockAttentionOptions;
 use crate::graph::{Data, Graph, Node, Real};
@@ -57,15 +58,14 @@ pub static VARIANT: Variant = Variant {
     exponent: 1.5,
     exact: false,
     causal: Causal::Both,
-    params: &[STRIDE, PART, WINDOW],
-    extras: |_| vec![],
+    params: &[STRIDE, PART, WINDOW, LINKS],
+    extras: |s| links::extras(s, &rule(s)),
     check: |_| Ok(()),
     largest: |s| product(&[s.batch, s.heads, Classes::of(s).rows(), s.dim]),
     graph,
     effective,
-    rule: |s| Some(rule(s)),
-    // In the order of the text, what the classes visit is single pairs.
-    blocks: |s| Some(BlockList::of_heads(&rule(s), s.heads, s.length, s.keys, 1, 1)),
+    rule: |s| Some(drawn(s).map_or_else(|| rule(s), |drawn| drawn.rule)),
+    blocks: |s| Some(blocks(s)),
     reference: Reference::new(naive, naive),
 };
 
@@ -93,6 +93,19 @@ fn part(s: &Setup) -> Part {
 
 fn rule(s: &Setup) -> Rule {
     Rule::Strided { stride: stride(s) as u32, reach: reach(s) as u32, part: part(s), causal: s.causal }
+}
+
+/// Links by lot in place of the pattern.
+fn drawn(s: &Setup) -> Option<Pattern> {
+    links::pattern(s, &rule(s))
+}
+
+fn blocks(s: &Setup) -> BlockList {
+    match drawn(s) {
+        Some(drawn) => drawn.list.as_ref().clone(),
+        // In the order of the text, what the classes visit is single pairs.
+        None => BlockList::of_heads(&rule(s), s.heads, s.length, s.keys, 1, 1),
+    }
 }
 
 /// The order t → (t mod ℓ, ⌊t/ℓ⌋). Rows are put in front of shorter sides, so that all sides end together and have whole
@@ -189,6 +202,9 @@ fn far(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> (Node, Node) {
 
 /// q `[B, H, N, D]`, k and v `[B, H, M, D]`; returns `[B, H, N, D]`.
 fn graph(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> Node {
+    if let Some(drawn) = drawn(s) {
+        return drawn.graph(g, x, s);
+    }
     let out = match part(s) {
         Part::Local => g.stage("attend to neighbours", |g| near(g, x, s)).0,
         Part::Far => far(g, x, s).0,
@@ -202,6 +218,9 @@ fn graph(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> Node {
 }
 
 fn effective(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> Effective {
+    if let Some(drawn) = drawn(s) {
+        return drawn.effective(g, x, s);
+    }
     let lse = match part(s) {
         Part::Local => near(g, x, s).1,
         Part::Far => far(g, x, s).1,
@@ -215,6 +234,9 @@ fn effective(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> Effective {
 
 /// The sets of the paper, A(1) and A(2) of section 4.3.
 fn naive<R: Real>(x: &Inputs<Vec<R>>, s: &Setup) -> Vec<R> {
+    if let Some(out) = links::naive(x, s, &rule(s)) {
+        return out;
+    }
     let (l, part, open) = (stride(s) as i64, s.choice(&PART), s.choice(&WINDOW) == "open");
     softmax_attention_by_head(x, s, |h, i, j| {
         let behind = i as i64 + s.keys as i64 - s.length as i64 - j as i64;

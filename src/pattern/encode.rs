@@ -22,7 +22,7 @@ impl Rule {
                 [5, causal, shift, period, local.max(1), base.max(1), kernel, levels]
             }
             Rule::Segments { length, memory, own } => [7, causal, shift, 0, memory, length.max(1), own.into(), 0],
-            Rule::Listed { ref list } => {
+            Rule::Listed { ref list, .. } => {
                 [LISTED, causal, shift, 0, 0, list.block_q as u32, list.block_k as u32, list.key_blocks() as u32]
             }
             Rule::Bits { ref bits } => {
@@ -48,7 +48,7 @@ impl Rule {
     /// one after the other; nothing of others.
     pub fn bits(&self, head: usize) -> Vec<u32> {
         let list = match self {
-            Rule::Listed { list } => list,
+            Rule::Listed { list, .. } => list,
             Rule::Bits { bits } => return bits.plane(head).to_vec(),
             _ => return vec![],
         };

@@ -28,8 +28,9 @@ pub enum Rule {
     /// Causal: keys of the query's own segment of `length` tokens, where `own` says so, and of the `memory` tokens in front of
     /// that.
     Segments { length: u32, memory: u32, own: bool },
-    /// The pairs of listed blocks, which are all full; for patterns that are drawn or given. N and M are the list's.
-    Listed { list: Arc<BlockList> },
+    /// The pairs of listed blocks, all of them or, when causal, up to the diagonal; for patterns that are drawn or given. N and
+    /// M are the list's.
+    Listed { list: Arc<BlockList>, causal: bool },
     /// The pairs whose bit is set; for patterns that a reader writes or gives. N and M are those of the bits.
     Bits { bits: Arc<Bits> },
 }
@@ -74,9 +75,10 @@ impl Rule {
             | Rule::Beyond { causal, .. }
             | Rule::Strided { causal, .. }
             | Rule::Fixed { causal, .. }
-            | Rule::Log { causal, .. } => causal,
+            | Rule::Log { causal, .. }
+            | Rule::Listed { causal, .. } => causal,
             Rule::Segments { .. } => true,
-            Rule::Listed { .. } | Rule::Bits { .. } => false,
+            Rule::Bits { .. } => false,
         }
     }
 
@@ -85,7 +87,7 @@ impl Rule {
         match self {
             Rule::Strided { part, .. } => matches!(part, Part::ByHead { .. }),
             Rule::Fixed { part, places, .. } => matches!(part, Part::ByHead { .. }) || *places > 1,
-            Rule::Listed { list } => list.heads > 1,
+            Rule::Listed { list, .. } => list.heads > 1,
             Rule::Bits { bits } => bits.heads > 1,
             _ => false,
         }
@@ -106,7 +108,9 @@ impl Rule {
                 let place = place_of(place, places, head);
                 Rule::Fixed { block, columns, place, places: 1, part: part.of_head(head), causal }
             }
-            Rule::Listed { ref list } if list.heads > 1 => Rule::Listed { list: Arc::new(list.of_head(head)) },
+            Rule::Listed { ref list, causal } if list.heads > 1 => {
+                Rule::Listed { list: Arc::new(list.of_head(head)), causal }
+            }
             Rule::Bits { ref bits } if bits.heads > 1 => {
                 let (n, m, words) = (bits.n, bits.m, bits.plane(head).to_vec());
                 Rule::Bits { bits: Arc::new(Bits { heads: 1, n, m, words }) }
@@ -159,7 +163,7 @@ impl Rule {
                 let start = position.div_euclid(i64::from(length.max(1))) * i64::from(length.max(1));
                 j as i64 >= start - i64::from(memory) && (own || (j as i64) < start)
             }
-            Rule::Listed { ref list } => list.lists(head, i, j),
+            Rule::Listed { ref list, .. } => list.lists(head, i, j),
             Rule::Bits { ref bits } => bits.test(head, i, j),
         }
     }

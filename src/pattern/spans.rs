@@ -124,7 +124,7 @@ impl Rule {
                 }
             }
             Rule::Bits { ref bits } => bits.spans(head, i, spans),
-            Rule::Listed { ref list } => {
+            Rule::Listed { ref list, .. } => {
                 for run in list.runs_of(head, i / list.block_q) {
                     let first = run.first as i64 * list.block_k as i64;
                     keys.interval(first, first + run.count as i64 * list.block_k as i64 - 1);

@@ -62,7 +62,7 @@ impl Graph {
             padding: options.padding.is_some(),
             bias: options.bias.is_some(),
         };
-        let is_known = !matches!(op.rule, Rule::Listed { .. }) || op.list.runs.iter().all(|r| r.full);
+        let is_known = !matches!(op.rule, Rule::Listed { causal: false, .. }) || op.list.runs.iter().all(|r| r.full);
         assert!(is_known, "a pattern that is only listed has no rule to ask in partial blocks");
         let list = op.list_constant(self, false);
         let inputs: Vec<Node> = [q, k, v, list].into_iter().chain(options.padding).chain(options.bias).collect();
