@@ -12,10 +12,10 @@
 
 use super::transformer_xl::{self, constant};
 use super::{
-    Causal, Effective, Extra, Family, Init, Inputs, Paper, Param, ParamKind, Reference, Setup, Variant, strips,
+    Causal, Effective, Extra, Family, Init, Inputs, Paper, Param, ParamKind, Reference, Setup, Variant, lots, strips,
 };
 use crate::graph::ops::strip_attention::{Keys, Normaliser, Score, Slots, StripInputs};
-use crate::graph::{Graph, Node, Real};
+use crate::graph::{Data, Graph, Node, Real};
 use crate::reference::{At, is_real_key, is_real_query};
 use std::collections::VecDeque;
 
@@ -45,8 +45,9 @@ const RATE: Param = Param {
 
 const COMPRESS: Param = Param {
     name: "compress",
-    kind: ParamKind::Choice { options: &["mean", "conv"], default: "mean" },
-    meaning: "How c tokens become one: mean takes their average, conv weighs them by a kernel.",
+    kind: ParamKind::Choice { options: &["mean", "conv", "random"], default: "mean" },
+    meaning: "How c tokens become one: mean takes their average, conv weighs them by a kernel, random takes one of them by lot, to \
+              see whether mixing matters.",
 };
 
 pub static VARIANT: Variant = Variant {
@@ -92,6 +93,9 @@ fn extras(s: &Setup) -> Vec<Extra> {
             init: Init::Uniform(1.0 / (rate as f32).sqrt()),
         });
     }
+    if s.choice(&COMPRESS) == "random" {
+        extras.push(lots::extra(s));
+    }
     extras
 }
 
@@ -128,15 +132,26 @@ fn groups(g: &mut Graph, x: Node, z: &Sizes) -> Node {
     g.reshape(used, &[b, h, z.slots.total, z.rate, last])
 }
 
+/// How much of each of its tokens a slot is, of a shape that broadcasts to `[B, H, slots, c, 1]`; none where it is their mean.
+fn shares(g: &mut Graph, x: &Inputs<Node>, s: &Setup, z: &Sizes) -> Option<Node> {
+    if let Some(&kernel) = x.extras.get("kernel") {
+        return Some(g.reshape(kernel, &[1, s.heads, 1, z.rate, 1]));
+    }
+    let &lots = x.extras.get(lots::LOTS)?;
+    let ones = g.constant(&[1, 1, s.length, 1], Data::Real(vec![1.0; s.length]));
+    let lots = g.reshape(lots, &[1, 1, s.length, 1]);
+    let real = x.real_keys(g, s).unwrap_or(ones);
+    let [lots, real] = [lots, real].map(|x| groups(g, x, z));
+    Some(lots::winners(g, lots, real, 3))
+}
+
 /// `x` with what the slots are made of in place of all tokens of `[B, H, N, last]`: slots, then tokens.
-fn with_slots(g: &mut Graph, x: Node, kernel: Option<Node>, z: &Sizes) -> Node {
+fn with_slots(g: &mut Graph, x: Node, shares: Option<Node>, z: &Sizes) -> Node {
     let groups = groups(g, x, z);
-    let slots = match kernel {
+    let slots = match shares {
         None => g.mean(groups, &[3], false),
-        Some(kernel) => {
-            let [heads, rate] = g.shape(kernel)[..] else { panic!("kernels are [H, c]") };
-            let kernel = g.reshape(kernel, &[heads, 1, rate, 1]);
-            let weighed = g.mul(groups, kernel);
+        Some(shares) => {
+            let weighed = g.mul(groups, shares);
             g.sum(weighed, &[3], false)
         }
     };
@@ -152,8 +167,8 @@ fn call(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> (StripInputs, Score, Keys
             if let Some(real) = real {
                 (k, v) = (g.mul(k, real), g.mul(v, real));
             }
-            let kernel = x.extras.get("kernel").copied();
-            (with_slots(g, k, kernel, &z), with_slots(g, v, kernel, &z))
+            let shares = shares(g, x, s, &z);
+            (with_slots(g, k, shares, &z), with_slots(g, v, shares, &z))
         });
         real = real.map(|tokens| {
             let groups = groups(g, tokens, &z);
@@ -185,15 +200,16 @@ fn effective(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> Effective {
     let (b, h, n, total) = (s.batch, s.heads, s.length, z.slots.total);
     let tokens = g.slice(weights, 3, total..total + n);
     let slots = g.slice(weights, 3, 0..total);
-    let slots = g.reshape(slots, &[b, h, n * total, 1]);
-    let shares = match x.extras.get("kernel") {
-        Some(&kernel) => {
-            let kernel = g.reshape(kernel, &[h, 1, z.rate]);
-            g.mul(slots, kernel)
+    let slots = g.reshape(slots, &[b, h, n, total, 1]);
+    let shares = match shares(g, x, s, &z) {
+        Some(shares) => {
+            let &[batches, heads, lists, rate, _] = g.shape(shares) else { panic!("one share for each token") };
+            let shares = g.reshape(shares, &[batches, heads, 1, lists, rate]);
+            g.mul(slots, shares)
         }
         None => {
             let share = g.scale(slots, 1.0 / z.rate as f64);
-            g.broadcast_to(share, &[b, h, n * total, z.rate])
+            g.broadcast_to(share, &[b, h, n, total, z.rate])
         }
     };
     let used = g.reshape(shares, &[b, h, n * z.evicted, z.slots.each * z.rate]);
@@ -219,6 +235,7 @@ fn naive<R: Real>(x: &Inputs<Vec<R>>, s: &Setup) -> Vec<R> {
                 is_real_key(x, s, b, j).then(|| (x.k[row.clone()].to_vec(), x.v[row].to_vec()))
             };
             let (mut memory, mut compressed) = (VecDeque::new(), VecDeque::new());
+            let mut forgotten = 0;
             for start in (0..s.length).step_by(segment) {
                 let end = (start + segment).min(s.length);
                 for i in (start..end).filter(|&i| is_real_query(x, s, b, i)) {
@@ -226,7 +243,7 @@ fn naive<R: Real>(x: &Inputs<Vec<R>>, s: &Setup) -> Vec<R> {
                     let seen: Vec<Remembered<R>> = compressed.iter().chain(&memory).cloned().chain(own).collect();
                     let (mut scores, mut values) = (Vec::new(), Vec::new());
                     for (at, (key, value)) in seen.iter().enumerate().filter_map(|(at, x)| Some((at, x.as_ref()?))) {
-                        scores.push(transformer_xl::score(x, s, [b, h, i], key, seen.len() - 1 - at));
+                        scores.push(transformer_xl::score(x, s, [b, h, i], key, (seen.len() - 1 - at) as i64));
                         values.push(value.clone());
                     }
                     let out = &mut out[tokens.index(b, h, i, 0)..][..s.dim];
@@ -237,7 +254,9 @@ fn naive<R: Real>(x: &Inputs<Vec<R>>, s: &Setup) -> Vec<R> {
                 // What does not fit the memory leaves it, a segment at a time; only the text's last segment may be shorter.
                 while memory.len() > segment * s.int(&MEMORY) && memory.len() >= segment {
                     let old: Vec<Remembered<R>> = memory.drain(..segment).collect();
-                    compressed.extend(old.chunks_exact(rate).map(|group| compress(group, x.extras.get("kernel"), h, s)));
+                    let slots = old.chunks_exact(rate).enumerate();
+                    compressed.extend(slots.map(|(at, group)| compress(group, x, h, forgotten + at * rate)));
+                    forgotten += segment;
                 }
                 while compressed.len() > s.int(&COMPRESSED) {
                     compressed.pop_front();
@@ -248,19 +267,24 @@ fn naive<R: Real>(x: &Inputs<Vec<R>>, s: &Setup) -> Vec<R> {
     out
 }
 
-/// One slot of some tokens.
-fn compress<R: Real>(group: &[Remembered<R>], kernel: Option<&Vec<R>>, h: usize, s: &Setup) -> Remembered<R> {
+/// One slot of some tokens, of which the first is `first`.
+fn compress<R: Real>(group: &[Remembered<R>], x: &Inputs<Vec<R>>, h: usize, first: usize) -> Remembered<R> {
     let rate = group.len();
-    let weight = |at: usize| match kernel {
+    let real = || (0..rate).filter(|&at| group[at].is_some());
+    if let Some(lots) = x.extras.get(lots::LOTS) {
+        return group[lots::winner(real(), &lots[first..])?].clone();
+    }
+    let weight = |at: usize| match x.extras.get("kernel") {
         Some(kernel) => constant(kernel[h * rate + at]),
         None => R::one() / R::from_f64(rate as f64),
     };
-    let (mut key, mut value) = (vec![R::zero(); s.dim], vec![R::zero(); s.dim]);
+    let dim = group.iter().flatten().next()?.0.len();
+    let (mut key, mut value) = (vec![R::zero(); dim], vec![R::zero(); dim]);
     for (at, (k, v)) in group.iter().enumerate().filter_map(|(at, x)| Some((at, x.as_ref()?))) {
-        for d in 0..s.dim {
+        for d in 0..dim {
             key[d] += weight(at) * k[d];
             value[d] += weight(at) * v[d];
         }
     }
-    group.iter().any(Option::is_some).then_some((key, value))
+    Some((key, value))
 }

@@ -8,10 +8,11 @@
 //! arXiv:2006.03236, section 2.2 (pool-query-only attention) and eq. 2 (up-sampling). Time O(N² D / 2^p), memory O(N D). Differs
 //! from the paper: one attention alone pools and repeats, where the model pools between blocks, computes the deeper layers at
 //! the shorter length and repeats once at the end; a mean is over the real tokens of a pool, the last pool may be short, and
-//! nothing is cut off; no relative positions.
+//! nothing is cut off; no relative positions;
+//! a choice takes one query of a pool by lot in place of the mean.
 
 use super::{
-    Causal, Effective, EffectiveKind, Family, Inputs, Paper, Param, ParamKind, Reference, Setup, Variant, full,
+    Causal, Effective, EffectiveKind, Family, Inputs, Paper, Param, ParamKind, Reference, Setup, Variant, full, lots,
 };
 use crate::graph::ops::block_attention::BlockAttentionOptions;
 use crate::graph::{Data, Graph, Node, Real};
@@ -29,6 +30,12 @@ const SEPARATE_FIRST: Param = Param {
     name: "separate_first",
     kind: ParamKind::Bool { default: true },
     meaning: "Whether the first token, which often stands for the whole text, is kept apart from pooling.",
+};
+
+const POOL: Param = Param {
+    name: "pool",
+    kind: ParamKind::Choice { options: &["mean", "random"], default: "mean" },
+    meaning: "What asks for a pool: the mean of its queries, or one of them by lot, to see whether pooling matters.",
 };
 
 pub static VARIANT: Variant = Variant {
@@ -50,8 +57,8 @@ pub static VARIANT: Variant = Variant {
     exponent: 2.0,
     exact: false,
     causal: Causal::Never("a pooled query is a mean with the tokens that follow, so future tokens would leak into the first"),
-    params: &[POOLINGS, SEPARATE_FIRST],
-    extras: |_| vec![],
+    params: &[POOLINGS, SEPARATE_FIRST, POOL],
+    extras: |s| if s.choice(&POOL) == "random" { vec![lots::extra(s)] } else { vec![] },
     check: |_| Ok(()),
     largest: |_| 0,
     graph,
@@ -78,7 +85,12 @@ fn pool(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> Node {
     };
     let ones = g.constant(&[1, 1, s.length, 1], Data::Real(vec![1.0; s.length]));
     let real = x.real_keys(g, s).filter(|_| s.length == s.keys).unwrap_or(ones);
-    let share = cut(g, real);
+    let mut share = cut(g, real);
+    if let Some(&lots) = x.extras.get(lots::LOTS) {
+        let lots = g.reshape(lots, &[1, 1, s.length, 1]);
+        let lots = cut(g, lots);
+        share = lots::winners(g, lots, share, 3);
+    }
     let total = g.sum(share, &[3], true);
     let one = g.constant(&[], Data::Real(vec![1.0]));
     let total = g.maximum(total, one);
@@ -139,7 +151,10 @@ fn naive<R: Real>(x: &Inputs<Vec<R>>, s: &Setup) -> Vec<R> {
         let visible: Vec<usize> = (0..s.keys).filter(|&j| is_real_key(x, s, b, j)).collect();
         for h in 0..s.heads {
             for &i in asking.iter().filter(|_| !visible.is_empty()) {
-                let pool: Vec<usize> = asking.iter().copied().filter(|&t| pool_of(t) == pool_of(i)).collect();
+                let mut pool: Vec<usize> = asking.iter().copied().filter(|&t| pool_of(t) == pool_of(i)).collect();
+                if let Some(lots) = x.extras.get(lots::LOTS) {
+                    pool = lots::winner(pool, lots).into_iter().collect();
+                }
                 let mean: Vec<R> = (0..s.dim)
                     .map(|d| {
                         let sum = pool.iter().fold(R::zero(), |sum, &t| sum + x.q[queries.index(b, h, t, d)]);

@@ -5,15 +5,16 @@
 //!
 //! Wang et al., 2020, "Linformer: Self-Attention with Linear Complexity", arXiv:2006.04768, eq. 7. Time O(N k D), memory
 //! O(k D). Differs from the paper: E and F are drawn uniformly on ±1/√k where they are not given, as in the published
-//! package; padded keys and values are set to zero before they are projected.
+//! package, or replaced by single tokens by lot; padded keys and values are set to zero before they are projected.
 
+use super::draw::Stream;
 use super::setup::product;
 use super::{
     Causal, Effective, EffectiveKind, Extra, Family, Init, Inputs, Paper, Param, ParamKind, Reference, Setup, Variant,
     full,
 };
 use crate::graph::ops::block_attention::BlockAttentionOptions;
-use crate::graph::{Graph, Node, Real};
+use crate::graph::{Data, Graph, Node, Real};
 use crate::pattern::Rule;
 use crate::reference::{At, is_real_key, is_real_query};
 use std::rc::Rc;
@@ -30,6 +31,15 @@ const SHARING: Param = Param {
     meaning: "Who shares a projection: headwise has one E and one F for all heads, key_value one E for keys and values too, \
               none an E and an F for each head.",
 };
+
+const PROJECT: Param = Param {
+    name: "project",
+    kind: ParamKind::Choice { options: &["learned", "random"], default: "learned" },
+    meaning: "What the rows are: learned mixtures of all tokens, or single tokens by lot, to see whether mixing matters.",
+};
+
+/// The tokens that are taken by lot.
+const TOKENS: &str = "tokens";
 
 pub static VARIANT: Variant = Variant {
     id: "linformer",
@@ -50,7 +60,7 @@ pub static VARIANT: Variant = Variant {
     exponent: 1.0,
     exact: false,
     causal: Causal::Never("each projected key mixes all positions, so future tokens would leak into every output"),
-    params: &[K, SHARING],
+    params: &[K, SHARING, PROJECT],
     extras,
     check: |_| Ok(()),
     largest: |s| product(&[s.int(&K), s.keys, if s.choice(&SHARING) == "none" { s.heads } else { 1 }]),
@@ -63,6 +73,16 @@ pub static VARIANT: Variant = Variant {
 
 fn extras(s: &Setup) -> Vec<Extra> {
     let rows = s.int(&K);
+    if s.choice(&PROJECT) == "random" {
+        return vec![Extra {
+            name: TOKENS,
+            shape: vec![rows],
+            role: "the tokens that stand for all",
+            differentiable: false,
+            optional: false,
+            init: Init::Structure { below: s.keys as u32 },
+        }];
+    }
     let sharing = s.choice(&SHARING);
     let projection = |name, role| Extra {
         name,
@@ -79,14 +99,31 @@ fn extras(s: &Setup) -> Vec<Extra> {
     }
 }
 
+/// The tokens that stand for all: given, or drawn from the seed. A short text has some of them more than once.
+fn tokens(s: &Setup) -> Option<Vec<u32>> {
+    let rows = s.int(&K);
+    (s.choice(&PROJECT) == "random").then(|| match s.structure.given.get(TOKENS) {
+        Some(given) if given.len() == rows => given.to_vec(),
+        _ => {
+            let mut stream = Stream::new(s.seed, TOKENS, &[]);
+            (0..rows).map(|_| stream.below(s.keys) as u32).collect()
+        }
+    })
+}
+
 /// K' and V', `[B, H, k, D]`.
 fn project(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> (Node, Node) {
-    let key_projection = x.extras["E"];
-    let value_projection = x.extras.get("F").copied().unwrap_or(key_projection);
     let (mut k, mut v) = (x.k, x.v);
     if let Some(real) = x.real_keys(g, s) {
         (k, v) = (g.mul(k, real), g.mul(v, real));
     }
+    if let Some(tokens) = tokens(s) {
+        let every_head = tokens.repeat(s.instances());
+        let tokens = g.constant(&[s.batch, s.heads, tokens.len()], Data::Index(every_head));
+        return (g.gather_rows(k, tokens), g.gather_rows(v, tokens));
+    }
+    let key_projection = x.extras["E"];
+    let value_projection = x.extras.get("F").copied().unwrap_or(key_projection);
     (g.matmul(key_projection, k), g.matmul(value_projection, v))
 }
 
@@ -105,7 +142,13 @@ fn effective(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> Effective {
     let (k, _) = project(g, x, s);
     let scores = g.matmul_nt(x.q, k, s.scale());
     let left = g.softmax(scores);
-    let values = *x.extras.get("F").unwrap_or(&x.extras["E"]);
+    let values = match tokens(s) {
+        Some(tokens) => {
+            let is_taken = |at: usize| if tokens[at / s.keys] as usize == at % s.keys { 1.0 } else { 0.0 };
+            g.constant(&[tokens.len(), s.keys], Data::Real((0..tokens.len() * s.keys).map(is_taken).collect()))
+        }
+        None => *x.extras.get("F").unwrap_or_else(|| &x.extras["E"]),
+    };
     let axes = g.shape(values).len();
     let columns = g.swap_axes(values, axes - 2, axes - 1);
     let right = g.broadcast_to(columns, &[s.batch, s.heads, s.keys, s.int(&K)]);
@@ -115,11 +158,15 @@ fn effective(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> Effective {
 /// Straight from eq. 7; with `key_value` sharing F is E.
 fn naive<R: Real>(x: &Inputs<Vec<R>>, s: &Setup) -> Vec<R> {
     let rows = s.int(&K);
-    let per_head = s.choice(&SHARING) == "none";
+    let drawn = tokens(s).map(|tokens| -> Vec<R> {
+        let is_taken = |at: usize| if tokens[at / s.keys] as usize == at % s.keys { R::one() } else { R::zero() };
+        (0..rows * s.keys).map(is_taken).collect()
+    });
+    let per_head = drawn.is_none() && s.choice(&SHARING) == "none";
     let queries = At { heads: s.heads, rows: s.length, cols: s.dim };
     let keys = At { heads: s.heads, rows: s.keys, cols: s.dim };
     let scale = R::one() / R::from_f64(s.dim as f64).sqrt();
-    let key_projection = &x.extras["E"];
+    let key_projection = drawn.as_ref().unwrap_or_else(|| &x.extras["E"]);
     let value_projection = x.extras.get("F").unwrap_or(key_projection);
     let mut out = vec![R::zero(); s.instances() * s.length * s.dim];
     for b in 0..s.batch {

@@ -4,6 +4,7 @@ mod build;
 mod draw;
 mod effective;
 mod links;
+mod lots;
 mod params;
 mod recurrence;
 mod restricted;

@@ -14,7 +14,7 @@
 use super::setup::product;
 use super::{
     Causal, Effective, EffectiveKind, Extra, Family, Init, Inputs, Paper, Param, ParamKind, Reference, Refusal, Setup,
-    Variant, full,
+    Variant, full, lots,
 };
 use crate::graph::ops::block_attention::BlockAttentionOptions;
 use crate::graph::{Data, Dtype, Graph, Node, Real};
@@ -103,8 +103,7 @@ fn extras(s: &Setup) -> Vec<Extra> {
         extras.push(extra("conv", vec![s.heads, taps], "filter over neighbouring values, one for each head", true, init));
     }
     if s.choice(&CHOOSE) == "random" {
-        let role = "rank of each token in its segment's draw: the real token with the largest is the landmark";
-        extras.push(extra("lots", vec![s.length], role, false, Init::Normal(1.0)));
+        extras.push(lots::extra(s));
     }
     extras
 }
@@ -140,13 +139,9 @@ fn landmarks(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> Landmarks {
     let present = padding.unwrap_or(ones);
     let mut share = cut(g, present, s);
     if s.choice(&CHOOSE) == "random" {
-        let lots = g.reshape(x.extras["lots"], &[1, 1, s.length, 1]);
-        let lowest = g.constant(&[], Data::Real(vec![-1e30]));
+        let lots = g.reshape(x.extras[lots::LOTS], &[1, 1, s.length, 1]);
         let lots = cut(g, lots, s);
-        let drawn = g.select(share, lots, lowest);
-        let winner = g.max(drawn, &[3], true);
-        let wins = g.binary(crate::graph::BinaryKind::Equal, drawn, winner);
-        share = g.mul(wins, share);
+        share = lots::winners(g, lots, share, 3);
     }
     let total = g.sum(share, &[3], true);
     let real = padding.map(|_| {
@@ -275,9 +270,9 @@ fn naive<R: Real>(x: &Inputs<Vec<R>>, s: &Setup) -> Vec<R> {
         let members: Vec<Vec<usize>> = (0..n.div_ceil(size))
             .map(|c| real.iter().copied().filter(|i| i / size == c).collect::<Vec<usize>>())
             .filter(|members| !members.is_empty())
-            .map(|members| match x.extras.get("lots") {
+            .map(|members| match x.extras.get(lots::LOTS) {
                 None => members,
-                Some(lots) => vec![members.into_iter().reduce(|a, b| if lots[b] > lots[a] { b } else { a }).expect("one")],
+                Some(lots) => lots::winner(members, lots).into_iter().collect(),
             })
             .collect();
         let m = members.len();

@@ -9,8 +9,9 @@
 //! appendix B. Time O(N (L + M) D), memory O(N). Differs from the paper: nothing is shifted and no N×N buffer made, since by the
 //! addition theorems a score is one product of vectors twice as long, which fused attention takes; one layer is shown, so that
 //! what is remembered are keys and values and not the layer's inputs; the sinusoid is as wide as a head, since heads here
-//! belong to no model.
+//! belong to no model; a choice shuffles the tokens' places.
 
+use super::draw::Stream;
 use super::restricted::Pattern;
 use super::setup::product;
 use super::{
@@ -35,6 +36,15 @@ const MEMORY: Param = Param {
     meaning: "Tokens M in front of a segment that are remembered; 0 cuts the segments off from each other.",
 };
 
+const POSITIONS: Param = Param {
+    name: "positions",
+    kind: ParamKind::Choice { options: &["own", "random"], default: "own" },
+    meaning: "Which place a token is taken to have when distances are scored: its own, or another token's by lot, to see               whether distances matter.",
+};
+
+/// Where each token is taken to stand.
+const PLACES: &str = "places";
+
 pub static VARIANT: Variant = Variant {
     id: "transformer_xl",
     name: "Transformer-XL",
@@ -54,8 +64,8 @@ pub static VARIANT: Variant = Variant {
     exponent: 1.0,
     exact: false,
     causal: Causal::Always,
-    params: &[SEGMENT, MEMORY],
-    extras,
+    params: &[SEGMENT, MEMORY, POSITIONS],
+    extras: all_extras,
     check,
     largest: |s| product(&[s.batch, s.heads, s.length, s.dim + width(s)]),
     graph,
@@ -95,8 +105,36 @@ pub(super) fn extras(s: &Setup) -> Vec<Extra> {
     ]
 }
 
+fn all_extras(s: &Setup) -> Vec<Extra> {
+    let mut all = extras(s);
+    if s.choice(&POSITIONS) == "random" {
+        all.push(Extra {
+            name: PLACES,
+            shape: vec![s.length],
+            role: "where each token is taken to stand",
+            differentiable: false,
+            optional: false,
+            init: Init::Structure { below: s.length as u32 },
+        });
+    }
+    all
+}
+
+/// Where each token is taken to stand: at its own place, at a given one, or at one drawn from the seed.
+fn places(s: &Setup) -> Vec<u32> {
+    let mut places: Vec<u32> = (0..s.length as u32).collect();
+    if s.choice(&POSITIONS) == "random" {
+        if let Some(given) = s.structure.given.get(PLACES).filter(|given| given.len() == s.length) {
+            return given.to_vec();
+        }
+        let mut stream = Stream::new(s.seed, PLACES, &[]);
+        (1..s.length).rev().for_each(|last| places.swap(last, stream.below(last + 1)));
+    }
+    places
+}
+
 /// R_δ.
-fn sinusoid(distance: usize, width: usize) -> impl Iterator<Item = f64> {
+fn sinusoid(distance: i64, width: usize) -> impl Iterator<Item = f64> {
     let angle = move |f: usize| distance as f64 * 10_000f64.powf(-2.0 * f as f64 / width as f64);
     (0..width / 2).map(move |f| angle(f).sin()).chain((0..width / 2).map(move |f| angle(f).cos()))
 }
@@ -111,7 +149,7 @@ pub(super) fn relative(
 ) -> StripInputs {
     g.stage("project", |g| {
         let width = width(s);
-        let table = (0..distances).flat_map(|distance| sinusoid(distance, width)).map(|x| x as f32);
+        let table = (0..distances as i64).flat_map(|distance| sinusoid(distance, width)).map(|x| x as f32);
         let table = g.constant(&[distances, width], Data::Real(table.collect()));
         let positions = g.matmul_nt(table, x.extras["W_r"], 1.0);
         let [left, second] = ["u", "v_r"].map(|name| {
@@ -140,8 +178,9 @@ fn blocks(s: &Setup) -> BlockList {
 /// vector of its own.
 fn factors(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> (Node, Node) {
     let half = width(s) / 2;
+    let places = places(s);
     let table = |g: &mut Graph, first: usize| {
-        let rows = (0..s.length).flat_map(|i| sinusoid(i, 2 * half).skip(first).take(half)).map(|x| x as f32);
+        let rows = places.iter().flat_map(|&place| sinusoid(place.into(), 2 * half).skip(first).take(half)).map(|x| x as f32);
         g.constant(&[s.length, half], Data::Real(rows.collect()))
     };
     let (sin, cos) = (table(g, 0), table(g, half));
@@ -218,7 +257,7 @@ pub(super) fn constant<R: Real>(x: R) -> R {
 }
 
 /// `(q + u)·k + (q + v)·(W_r R_δ)` over √D, for query `i` and a key at distance `distance`.
-pub(super) fn score<R: Real>(x: &Inputs<Vec<R>>, s: &Setup, at: [usize; 3], key: &[R], distance: usize) -> R {
+pub(super) fn score<R: Real>(x: &Inputs<Vec<R>>, s: &Setup, at: [usize; 3], key: &[R], distance: i64) -> R {
     let [b, h, i] = at;
     let queries = At { heads: s.heads, rows: s.length, cols: s.dim };
     let width = width(s);
@@ -247,6 +286,7 @@ pub(super) fn softmax_mix<R: Real>(scores: &[R], values: &[Vec<R>], out: &mut [R
 fn naive<R: Real>(x: &Inputs<Vec<R>>, s: &Setup) -> Vec<R> {
     let tokens = At { heads: s.heads, rows: s.length, cols: s.dim };
     let (length, memory) = (s.int(&SEGMENT), s.int(&MEMORY));
+    let places = places(s);
     let mut out = vec![R::zero(); s.instances() * s.length * s.dim];
     for b in 0..s.batch {
         for h in 0..s.heads {
@@ -259,7 +299,8 @@ fn naive<R: Real>(x: &Inputs<Vec<R>>, s: &Setup) -> Vec<R> {
                     if j < start {
                         key.iter_mut().chain(&mut value).for_each(|x| *x = constant(*x));
                     }
-                    scores.push(score(x, s, [b, h, i], &key, i - j));
+                    let distance = i64::from(places[i]) - i64::from(places[j]);
+                    scores.push(score(x, s, [b, h, i], &key, distance));
                     values.push(value);
                 }
                 softmax_mix(&scores, &values, &mut out[tokens.index(b, h, i, 0)..][..s.dim]);

@@ -63,7 +63,12 @@ pub fn configurations(id: &str) -> &'static [&'static str] {
             r#"{"rule": "i - j > 3 && (i + j) % 3 == h", "form": "gather"}"#,
             r#"{"rule": "abs(i - j) % 7 < 2 * (i % 3)", "form": "masked", "block": 11}"#,
         ],
-        "linformer" => &[r#"{"k": 16}"#, r#"{"k": 9, "sharing": "key_value"}"#, r#"{"k": 5, "sharing": "none"}"#],
+        "linformer" => &[
+            r#"{"k": 16}"#,
+            r#"{"k": 9, "sharing": "key_value"}"#,
+            r#"{"k": 5, "sharing": "none"}"#,
+            r#"{"k": 7, "project": "random"}"#,
+        ],
         "linear" => &["{}", r#"{"feature_map": "relu"}"#],
         "performer" => &[r#"{"features": 16}"#, r#"{"features": 24, "feature_map": "relu", "orthogonal": false}"#],
         "synthesizer" => &[
@@ -79,13 +84,17 @@ pub fn configurations(id: &str) -> &'static [&'static str] {
         "entmax" => &["{}", r#"{"alpha": "1.5"}"#, r#"{"alpha": "2"}"#],
         "bahdanau" => &[r#"{"units": 7}"#],
         "lstm" => &["{}", r#"{"forget_bias": 0}"#],
-        "transformer_xl" => {
-            &[r#"{"segment": 16, "memory": 16}"#, r#"{"segment": 9, "memory": 21}"#, r#"{"segment": 30, "memory": 0}"#]
-        }
+        "transformer_xl" => &[
+            r#"{"segment": 16, "memory": 16}"#,
+            r#"{"segment": 9, "memory": 21}"#,
+            r#"{"segment": 30, "memory": 0}"#,
+            r#"{"segment": 14, "memory": 9, "positions": "random"}"#,
+        ],
         "compressive" => &[
             r#"{"segment": 16, "memory_segments": 1, "compressed": 16, "rate": 3}"#,
             r#"{"segment": 10, "memory_segments": 2, "compressed": 9, "rate": 2, "compress": "conv"}"#,
             r#"{"segment": 12, "memory_segments": 0, "compressed": 5, "rate": 4}"#,
+            r#"{"segment": 8, "memory_segments": 1, "compressed": 6, "rate": 3, "compress": "random"}"#,
         ],
         "sinkhorn" => &[
             r#"{"block": 8}"#,
@@ -101,7 +110,7 @@ pub fn configurations(id: &str) -> &'static [&'static str] {
             r#"{"clusters": 6, "iterations": 3}"#,
             r#"{"clusters": 5, "bits": 40, "iterations": 2, "improved": true, "top": 4}"#,
         ],
-        "funnel" => &["{}", r#"{"poolings": 2, "separate_first": false}"#],
+        "funnel" => &["{}", r#"{"poolings": 2, "separate_first": false}"#, r#"{"pool": "random"}"#],
         _ => &["{}"],
     }
 }
