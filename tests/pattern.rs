@@ -18,7 +18,8 @@ impl Random {
 fn random_rule(random: &mut Random) -> Rule {
     let causal = random.below(2) == 1;
     let part = [Part::Merged, Part::Local, Part::Far, Part::ByHead { odd: true }][random.below(4) as usize];
-    match random.below(13) {
+    match random.below(14) {
+        13 => return Rule::Pooled { length: 1 + random.below(20) as u32, stride: 1 + random.below(9) as u32 },
         12 => {
             let (length, memory) = (1 + random.below(25) as u32, random.below(40) as u32);
             return Rule::Segments { length, memory, own: causal };

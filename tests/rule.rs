@@ -37,6 +37,7 @@ fn cases() -> Vec<(Rule, usize, usize)> {
             Rule::Fixed { block: stride, columns, place: upto(3) - 1, places: 3, part, causal },
             Rule::Log { local: upto(9), kernel: upto(5), base: upto(4), levels: upto(8), period: upto(40) - 1, causal },
             Rule::Segments { length: upto(30), memory: upto(50) - 1, own: upto(3) > 1 },
+            Rule::Pooled { length: upto(20), stride: upto(9) },
         ];
         cases.extend(rules.into_iter().map(|rule| (rule, n, m)));
     }

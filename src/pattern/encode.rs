@@ -22,6 +22,7 @@ impl Rule {
                 [5, causal, shift, period, local.max(1), base.max(1), kernel, levels]
             }
             Rule::Segments { length, memory, own } => [7, causal, shift, 0, memory, length.max(1), own.into(), 0],
+            Rule::Pooled { length, stride } => [8, 0, shift, 0, length, stride.max(1), 0, 0],
             Rule::Listed { ref list, .. } => {
                 [LISTED, causal, shift, 0, 0, list.block_q as u32, list.block_k as u32, list.key_blocks() as u32]
             }
@@ -40,6 +41,7 @@ impl Rule {
             Rule::Fixed { .. } => "may_fixed",
             Rule::Log { .. } => "may_log",
             Rule::Segments { .. } => "may_segments",
+            Rule::Pooled { .. } => "may_pooled",
             Rule::All { .. } | Rule::Listed { .. } | Rule::Bits { .. } => "may_all",
         }
     }

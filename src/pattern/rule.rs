@@ -28,6 +28,9 @@ pub enum Rule {
     /// Causal: keys of the query's own segment of `length` tokens, where `own` says so, and of the `memory` tokens in front of
     /// that.
     Segments { length: u32, memory: u32, own: bool },
+    /// Keys that stand for blocks of `length` tokens, one every `stride` tokens: those whose last token is not ahead of the
+    /// query. Queries are counted from the first token, however many keys there are.
+    Pooled { length: u32, stride: u32 },
     /// The pairs of listed blocks, all of them or, when causal, up to the diagonal; for patterns that are drawn or given. N and
     /// M are the list's.
     Listed { list: Arc<BlockList>, causal: bool },
@@ -78,7 +81,7 @@ impl Rule {
             | Rule::Log { causal, .. }
             | Rule::Listed { causal, .. } => causal,
             Rule::Segments { .. } => true,
-            Rule::Bits { .. } => false,
+            Rule::Pooled { .. } | Rule::Bits { .. } => false,
         }
     }
 
@@ -163,6 +166,7 @@ impl Rule {
                 let start = position.div_euclid(i64::from(length.max(1))) * i64::from(length.max(1));
                 j as i64 >= start - i64::from(memory) && (own || (j as i64) < start)
             }
+            Rule::Pooled { length, stride } => j as u64 * u64::from(stride.max(1)) + u64::from(length) <= i as u64 + 1,
             Rule::Listed { ref list, .. } => list.lists(head, i, j),
             Rule::Bits { ref bits } => bits.test(head, i, j),
         }

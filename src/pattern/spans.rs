@@ -123,6 +123,12 @@ impl Rule {
                     }
                 }
             }
+            Rule::Pooled { length, stride } => {
+                let before = i as i64 + 1 - i64::from(length);
+                if before >= 0 {
+                    keys.interval(0, before / i64::from(stride.max(1)));
+                }
+            }
             Rule::Bits { ref bits } => bits.spans(head, i, spans),
             Rule::Listed { ref list, .. } => {
                 for run in list.runs_of(head, i / list.block_q) {
