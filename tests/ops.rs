@@ -11,6 +11,8 @@ mod device;
 mod half;
 #[path = "ops/recurrent.rs"]
 mod recurrent;
+#[path = "ops/selected.rs"]
+mod selected;
 #[path = "ops/strips.rs"]
 mod strips;
 

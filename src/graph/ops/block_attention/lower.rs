@@ -230,6 +230,7 @@ impl<'a> Call<'a> {
             Staging::Quad => "quad",
             Staging::Tiled(_) => "tiled",
             Staging::Gather => "gather",
+            Staging::Chosen | Staging::Readers => unreachable!("block lists are not made on the device"),
         };
         Dispatch {
             source: Source::Generated {
@@ -260,7 +261,7 @@ fn parts(spec: &Spec, list: &BlockList) -> usize {
 /// Rows of an invocation and invocations of a workgroup, of at most so many each, for owned blocks of `block` rows. Sizes that
 /// divide the block leave no invocation without a row; where only small ones do, full ones over the block's end are faster.
 /// `quad`: invocations must come in multiples of it.
-fn workgroup(block: usize, rows: usize, lanes: usize, quad: usize) -> (usize, usize) {
+pub(in crate::graph::ops) fn workgroup(block: usize, rows: usize, lanes: usize, quad: usize) -> (usize, usize) {
     let fitting_rows = (1..=rows).rev().find(|r| block.is_multiple_of(r * quad)).unwrap_or(1);
     let fitting_lanes = (1..=lanes).rev().find(|l| block.is_multiple_of(fitting_rows * l)).unwrap_or(1);
     let wanted = (rows * lanes).min(block);

@@ -8,6 +8,9 @@ mod lower;
 mod rows;
 pub mod wgsl;
 
+pub(super) use lower::workgroup;
+pub(super) use rows::{add, dot};
+
 use crate::graph::{
     Cost, Data, Dtype, Float, GradContext, Graph, LowerContext, Lowered, Node, Op, ShapeError, TensorType, Tunable,
 };

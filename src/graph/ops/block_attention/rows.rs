@@ -97,7 +97,7 @@ impl<R: Float> Call<'_, R> {
     }
 }
 
-fn dot<R: Float>(a: &[R], b: &[R]) -> R {
+pub(in crate::graph::ops) fn dot<R: Float>(a: &[R], b: &[R]) -> R {
     let mut lanes = [R::zero(); LANES];
     let (a, b) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
     let rest = a.remainder().iter().zip(b.remainder()).fold(R::zero(), |sum, (&a, &b)| sum + a * b);
@@ -108,6 +108,6 @@ fn dot<R: Float>(a: &[R], b: &[R]) -> R {
 }
 
 /// `to += factor * x`
-fn add<R: Float>(to: &mut [R], factor: R, x: &[R]) {
+pub(in crate::graph::ops) fn add<R: Float>(to: &mut [R], factor: R, x: &[R]) {
     to.iter_mut().zip(x).for_each(|(to, &x)| *to += factor * x);
 }

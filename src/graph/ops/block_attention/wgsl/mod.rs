@@ -7,6 +7,7 @@
 //! - [`Staging::Quad`]: each of four neighbouring invocations loads one of the four rows, and hands it round.
 //! - [`Staging::Tiled`]: a workgroup loads a tile of rows into workgroup memory together.
 //! - [`Staging::Gather`]: for lists of single rows instead of blocks, like `Direct`.
+//! - [`Staging::Chosen`] and [`Staging::Readers`]: for blocks that the device itself has chosen, like `Direct`; see `chosen.rs`.
 //!
 //! Software adapters want the first two: a load is a slow, lane-by-lane affair there and a barrier dearer still, so that what
 //! counts is the arithmetic done per load. GPUs want the third. The text is unrolled because registers can't be indexed: where
@@ -17,6 +18,7 @@ macro_rules! line {
     ($t:expr, $($arg:tt)*) => { writeln!($t.wgsl, $($arg)*).expect("writing to a string") };
 }
 
+mod chosen;
 mod pairs;
 mod text;
 
@@ -32,6 +34,11 @@ pub enum Staging {
     Tiled(usize),
     /// Each owned row has a list of streamed rows of its own, and every invocation loads what its one row needs.
     Gather,
+    /// Each owned query has an ascending list of key blocks, made on the device. An invocation walks through the union of
+    /// its queries' lists, so that what neighbours have in common is loaded once.
+    Chosen,
+    /// The other side of that: each block of owned keys has a list of the queries that chose it.
+    Readers,
 }
 
 /// Which pairs of a partial block are allowed.

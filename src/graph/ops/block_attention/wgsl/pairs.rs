@@ -62,6 +62,7 @@ impl Text {
                 line!(self, "            let listed = vec4<u32>(j, j + 1u, j + 2u, j + 3u) < vec4<u32>(stop);");
                 line!(self, "            s0 = select(vec4<f32>({LOWEST}), s0, listed);");
             }
+            _ if matches!(self.spec.staging, Staging::Chosen | Staging::Readers) => self.mask_chosen(),
             Masking::Diagonal | Masking::Band => {
                 line!(self, "            if !whole || j + 4u > stop {{");
                 for r in 0..rows {
@@ -121,7 +122,8 @@ impl Text {
     /// `masked(scores, owned row, first streamed row, end of the streamed rows)`, where comparisons with the ends of one range
     /// decide.
     pub(super) fn mask_function(&mut self) {
-        if matches!(self.spec.masking, Masking::Rule { .. } | Masking::Bits) || self.spec.staging == Staging::Gather {
+        let by_list = matches!(self.spec.staging, Staging::Gather | Staging::Chosen | Staging::Readers);
+        if matches!(self.spec.masking, Masking::Rule { .. } | Masking::Bits) || by_list {
             return;
         }
         self.reach_function();

@@ -189,6 +189,11 @@ impl Text {
     /// outside the band for every row of the workgroup is cut off.
     pub(super) fn runs(&mut self, streamed: &str, body: impl FnOnce(&mut Self)) {
         line!(self, "    let other = bh * u.{streamed};");
+        match self.spec.staging {
+            Staging::Chosen => return self.chosen_blocks(body),
+            Staging::Readers => return self.readers_of_block(body),
+            _ => {}
+        }
         if self.spec.staging == Staging::Gather {
             line!(self, "    let start = list[entry];\n    let stop = list[entry + 1u];");
             return body(self);
@@ -248,6 +253,7 @@ impl Text {
         for s in 0..4 {
             let id = match self.spec.staging {
                 Staging::Gather => format!("list[u.runs_at + min(j + {s}u, stop - 1u)]"),
+                Staging::Readers => format!("list[min(j + {s}u, stop - 1u)]"),
                 _ => format!("min(j + {s}u, stop - 1u)"),
             };
             line!(self, "            let id{s} = {id};");
@@ -267,7 +273,7 @@ impl Text {
     pub(super) fn open_rows(&mut self, names: &[&str]) {
         for name in names {
             match self.spec.staging {
-                Staging::Direct | Staging::Gather => {
+                Staging::Direct | Staging::Gather | Staging::Chosen | Staging::Readers => {
                     for s in 0..4 {
                         let row = self.row_address(&format!("other + id{s}"));
                         line!(self, "            let {name}_at{s} = {row};");
@@ -294,7 +300,9 @@ impl Text {
     pub(super) fn rows(&mut self, name: &str, c: usize) {
         for s in 0..4 {
             let value = match self.spec.staging {
-                Staging::Direct | Staging::Gather => format!("{name}_{s}_{c}"),
+                Staging::Direct | Staging::Gather | Staging::Chosen | Staging::Readers => {
+                    format!("{name}_{s}_{c}")
+                }
                 Staging::Quad => format!("quadBroadcast({name}_{c}, {s}u)"),
                 Staging::Tiled(_) => {
                     let tile = if matches!(name, "k" | "q") { "tile_a" } else { "tile_b" };
