@@ -127,6 +127,11 @@ pub struct Variant {
 }
 
 impl Variant {
+    /// What a pattern that follows the data may look like, for small pictures: that of some chance data.
+    pub fn sketch(&self, s: &Setup) -> Option<Rule> {
+        (self.id == nsa::VARIANT.id).then(|| nsa::sketch(s))
+    }
+
     /// Why there is no effective matrix, where there is none: the output of some methods is not linear in the values.
     pub fn no_matrix(&self) -> Option<&'static str> {
         (self.family == Family::RecurrentNetwork).then_some(
@@ -175,7 +180,7 @@ variants! { $
     entmax
     sinkhorn reformer routing
     linformer synthesizer nystromformer linear performer clustered
-    transformer_xl compressive funnel custom rnn lstm gru bahdanau
+    transformer_xl compressive funnel nsa custom rnn lstm gru bahdanau
 }
 
 /// The variant with this id.

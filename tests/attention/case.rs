@@ -111,6 +111,11 @@ pub fn configurations(id: &str) -> &'static [&'static str] {
             r#"{"clusters": 5, "bits": 40, "iterations": 2, "improved": true, "top": 4}"#,
         ],
         "funnel" => &["{}", r#"{"poolings": 2, "separate_first": false}"#, r#"{"pool": "random"}"#],
+        "nsa" => &[
+            r#"{"block": 8, "stride": 4, "select_block": 16, "select_count": 4, "window": 20, "group": 1}"#,
+            r#"{"block": 6, "stride": 2, "select_block": 6, "select_count": 5, "window": 7, "group": 2, "compress": "learned"}"#,
+            r#"{"block": 5, "stride": 5, "select_block": 10, "select_count": 5, "window": 1, "group": 1, "selection": "random"}"#,
+        ],
         _ => &["{}"],
     }
 }
@@ -150,7 +155,7 @@ pub fn tolerance(id: &str) -> Tolerance {
 
 /// Whether the weights of a row must sum to 1.
 pub fn sums_to_one(id: &str) -> bool {
-    !["linformer", "nystromformer", "compressive", "sinkhorn", "routing"].contains(&id)
+    !["linformer", "nystromformer", "compressive", "sinkhorn", "routing", "nsa"].contains(&id)
 }
 
 /// The parameters that make 70 tokens, of which the last 33 are padding, what `json` makes of 37: constants of a method that
@@ -242,7 +247,7 @@ impl Case {
             // Landmarks or blocks of one sequence; global tokens at the front of both.
             "nystromformer" | "bigbird" | "sinkhorn" | "reformer" => shape.m == shape.n,
             // What is remembered was a query's own token once; a network reads one sequence.
-            "transformer_xl" | "compressive" | "rnn" | "lstm" | "gru" => shape.m == shape.n,
+            "transformer_xl" | "compressive" | "nsa" | "rnn" | "lstm" | "gru" => shape.m == shape.n,
             "longformer" => shape.m >= shape.n,
             _ => true,
         }

@@ -53,8 +53,10 @@ pub fn effective_matrix(id: &str) {
 
 /// The values, of all kinds that a variant mixes.
 fn set_values(case: &mut Case, data: Vec<f64>) {
-    if case.values.contains_key("v_global") {
-        case.set("v_global", data.clone());
+    for name in ["v_global", "v_cmp", "v_slc", "v_win"] {
+        if case.values.contains_key(name) {
+            case.set(name, data.clone());
+        }
     }
     case.set("v", data);
 }
@@ -202,8 +204,8 @@ fn copy_corner(from: &[f64], shape: &[usize], to: &mut [f64], wider: &[usize]) {
 pub fn batches_and_heads_are_independent(id: &str) {
     for causal in causalities(variant(id)) {
         for json in configurations_for(id, causal) {
-            // A rule may ask for the batch entry, and a lone one is the first.
-            if json.contains("== b") {
+            // A rule may ask for the batch entry, and a lone one is the first. Heads of a group choose together.
+            if json.contains("== b") || json.contains(r#""group": 2"#) {
                 continue;
             }
             let case = Case::new(id, Shape::of(41), causal, json, Request::default());
@@ -217,8 +219,8 @@ pub fn batches_and_heads_are_independent(id: &str) {
                 }
                 for extra in alone.variant.extras_read(&alone.setup, alone.request) {
                     let values = case.real(extra.name);
-                    // One for each head, or one for all.
-                    let first = if values.len() > extra.len() { head % 2 * extra.len() } else { 0 };
+                    // One for each head of each batch entry, for each head, or for all.
+                    let first = head % (values.len() / extra.len()) * extra.len();
                     alone.set(extra.name, values[first..][..extra.len()].to_vec());
                 }
                 alone

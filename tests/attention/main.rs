@@ -11,6 +11,7 @@ mod close;
 mod device;
 mod invariants;
 mod limits;
+mod limits_of_choice;
 mod limits_of_memory;
 mod memory;
 mod patterns;

@@ -88,7 +88,7 @@ fn what_does_not_fit_is_refused_with_the_nearest_length() {
         let refusal = variant(id).refusal(&setup(id, shape(16_384), false), DEFAULT_TENSOR_BYTES);
         assert_eq!(refusal, None, "{id}");
     }
-    for id in ["transformer_xl", "compressive", "rnn", "lstm", "gru"] {
+    for id in ["transformer_xl", "compressive", "nsa", "rnn", "lstm", "gru"] {
         let refusal = variant(id).refusal(&setup(id, shape(16_384), true), DEFAULT_TENSOR_BYTES);
         assert_eq!(refusal, None, "{id}");
     }
@@ -115,6 +115,17 @@ fn what_a_method_cannot_do_is_refused_with_the_reason() {
     assert!(refused("lstm", Shape { m: 80, ..Shape::of(64) }, true).contains("64 queries and 80 keys"));
     assert!(refused("gru", Shape { dim: 513, ..Shape::of(64) }, true).contains("up to 512"));
     assert!(refused("compressive", Shape { m: 80, ..Shape::of(64) }, true).contains("64 queries and 80 keys"));
+    assert!(refused("nsa", Shape::of(64), false).contains("always causal"));
+    assert!(refused("nsa", Shape { m: 80, ..Shape::of(64) }, true).contains("64 queries and 80 keys"));
+    for (json, nearest) in [
+        (r#"{"block": 10, "stride": 4, "select_block": 40}"#, "block 8"),
+        (r#"{"block": 8, "stride": 4, "select_block": 30}"#, "select_block 24"),
+        (r#"{"block": 8, "stride": 4, "select_block": 6}"#, "select_block 8"),
+    ] {
+        let setup = Setup { params: params(variant("nsa"), json), ..setup("nsa", Shape::of(64), true) };
+        let refusal = variant("nsa").refusal(&setup, DEFAULT_TENSOR_BYTES).expect("blocks must divide each other");
+        assert_eq!(refusal.nearest.as_deref(), Some(nearest), "{refusal}");
+    }
     assert!(refused("full", Shape { n: 0, ..Shape::of(64) }, false).contains("length is 0"));
     let huge = usize::MAX / 2;
     assert!(refused("full", Shape { batch: huge, heads: huge, n: huge, m: huge, dim: huge }, false).contains("MiB"));

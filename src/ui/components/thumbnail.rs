@@ -1,5 +1,6 @@
-//! A small picture of a variant. Where it has a rule, the picture is the rule's own mask, row by row; a low-rank or kernel
-//! method has no mask worth drawing, so its two factors are drawn instead.
+//! A small picture of a variant. Where it has a rule, the picture is the rule's own mask, row by row, and where its pattern
+//! follows the data and it says what that may look like, such a pattern; a low-rank or kernel method has no mask worth drawing,
+//! so its two factors are drawn instead.
 
 use crate::attention::{Family, Params, Setup, Variant};
 use crate::pattern::Rule;
@@ -36,7 +37,10 @@ pub fn mask_of(variant: &Variant, setup: &Setup, n: usize) -> String {
         (Family::LowRank, _) => factors(n / 4, n),
         (Family::Kernel, _) => factors(n / 6, n),
         (Family::RecurrentNetwork, _) => chain(n),
-        (_, rule) => mask(&rule.unwrap_or(Rule::All { causal: setup.causal }), n),
+        (_, rule) => {
+            let rule = rule.or_else(|| variant.sketch(setup));
+            mask(&rule.unwrap_or(Rule::All { causal: setup.causal }), n)
+        }
     }
 }
 
