@@ -35,6 +35,10 @@ macro_rules! tests {
                 crate::values::gradients(ID);
             }
             #[test]
+            fn gradients_equal_the_definition_at_1000() {
+                crate::values::gradients_long(ID);
+            }
+            #[test]
             fn padding_and_other_key_lengths_equal_the_definition() {
                 crate::values::ragged(ID);
             }

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 /// share of the largest gradient of the case.
 const VANISHING: f64 = 1e-2;
 
-const LENGTHS: [usize; 8] = [1, 2, 7, 63, 64, 65, 100, 129];
+const LENGTHS: [usize; 8] = [1, 2, 7, 63, 64, 65, 100, 257];
 
 pub fn forward(id: &str) {
     let gpu = device::gpu();
@@ -42,6 +42,15 @@ pub fn gradients(id: &str) {
                 check(&Case::new(id, shape, causal, json, request), gpu.as_ref());
             }
         }
+    }
+}
+
+pub fn gradients_long(id: &str) {
+    let gpu = device::gpu();
+    let shape = Shape { batch: 1, heads: 1, n: 1000, m: 1000, dim: 3 };
+    for causal in causalities(variant(id)) {
+        let request = Request { grad: true, ..Request::default() };
+        check(&Case::new(id, shape, causal, configurations(id)[0], request), gpu.as_ref());
     }
 }
 

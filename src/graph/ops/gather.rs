@@ -12,7 +12,10 @@ use crate::graph::{
 
 /// table `[batch, rows, len]`, index `[batch, picks]` to `[batch, picks, len]`.
 #[derive(Clone, Debug, PartialEq)]
-struct Gather;
+struct Gather {
+    /// A number beyond the last row gives zeros and not NaN.
+    forgiving: bool,
+}
 
 /// updates `[batch, picks, len]`, index and its order `[batch, picks]` to `[batch, rows, len]`.
 #[derive(Clone, Debug, PartialEq)]
@@ -74,7 +77,10 @@ impl Gather {
         }
         let (index, total) = (inputs[1].1.index(), outputs[0].len());
         vec![match inputs[0].1 {
-            Data::Real(x) => Data::Real(pick(&s, x, index, R::from_f64(f64::NAN), total)),
+            Data::Real(x) => {
+                let missing = if self.forgiving { 0.0 } else { f64::NAN };
+                Data::Real(pick(&s, x, index, R::from_f64(missing), total))
+            }
             Data::Index(x) => Data::Index(pick(&s, x, index, u32::MAX, total)),
         }]
     }
@@ -110,7 +116,11 @@ impl Op for Gather {
 
     fn lower(&self, _: &LowerContext, inputs: &[&TensorType], outputs: &[TensorType]) -> Lowered {
         let sizes = self.sizes(inputs);
-        let missing = if inputs[0].dtype == Dtype::U32 { u32::MAX } else { f32::NAN.to_bits() };
+        let missing = match inputs[0].dtype {
+            Dtype::U32 => u32::MAX,
+            _ if self.forgiving => 0,
+            _ => f32::NAN.to_bits(),
+        };
         let (entry, x, y, lanes) = if vec4(sizes.len) { ("forward4", "x4", "y4", 4) } else { ("forward", "x", "y", 1) };
         let bindings = vec![(x, Slot::In(0)), ("index", Slot::In(1)), (y, Slot::Out(0))];
         sizes.dispatch(entry, missing, bindings, outputs[0].len() / lanes)
@@ -158,7 +168,8 @@ impl Op for ScatterAdd {
     crate::eval_both!();
 
     fn grad(&self, g: &mut Graph, c: &GradContext) -> Vec<Option<Node>> {
-        vec![c.douts[0].map(|d| g.gather_rows(d, c.inputs[1])), None, None]
+        // What was left out had no effect.
+        vec![c.douts[0].map(|d| g.apply1(Gather { forgiving: true }, &[d, c.inputs[1]])), None, None]
     }
 
     fn lower(&self, _: &LowerContext, inputs: &[&TensorType], outputs: &[TensorType]) -> Lowered {
@@ -185,13 +196,12 @@ impl Graph {
         let picks = index_shape.iter().product::<usize>() / batch;
         let table = self.reshape(table, &[batch, *rows, *len]);
         let index = self.reshape(index, &[batch, picks]);
-        let y = self.apply1(Gather, &[table, index]);
+        let y = self.apply1(Gather { forgiving: false }, &[table, index]);
         self.reshape(y, &[&index_shape[..], &[*len]].concat())
     }
 
     /// Sums rows into tables of `rows` rows: `updates` `[batch, picks, n]` by `index` `[batch, picks]` to
-    /// `[batch, rows, n]`. Numbers beyond the last row are left out; the gradient of their updates is NaN, not zero, so give
-    /// what is differentiated a row that nobody reads. Equal numbers are summed in their order.
+    /// `[batch, rows, n]`. Numbers beyond the last row are left out. Equal numbers are summed in their order.
     pub fn scatter_add_rows(&mut self, updates: Node, index: Node, rows: usize) -> Node {
         let order = self.argsort(index, false);
         self.apply1(ScatterAdd { rows }, &[updates, index, order])
