@@ -14,7 +14,7 @@
 use super::restricted::{BLOCK, Pattern};
 use super::links::{self, LINKS};
 use super::{
-    Causal, Effective, EffectiveKind, Extra, Family, Init, Inputs, Paper, Param, ParamKind, Reference, Refusal, Setup, Variant,
+    Causal, Effective, EffectiveKind, Extra, Family, Init, Inputs, Paper, Param, ParamKind, Reference, Refusal, Setup, Variant, split,
 };
 use crate::graph::{Graph, Node, Real};
 use crate::pattern::{BlockList, Rule};
@@ -137,6 +137,9 @@ fn attend(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> (Node, Node) {
             let cut = |g: &mut Graph, x, axis| if keys < s.keys { g.slice(x, axis, 0..keys) } else { x };
             let (k, v) = (cut(g, k, 2), cut(g, v, 2));
             let key_padding = x.key_padding.map(|real| cut(g, real, 1));
+            if !s.causal {
+                return split::attend(g, q, k, v, key_padding);
+            }
             Pattern { rule, list }.attend(g, &Inputs { q, k, v, key_padding, extras: Default::default() })
         }));
     }

@@ -9,6 +9,7 @@ mod params;
 mod recurrence;
 mod restricted;
 mod setup;
+mod split;
 mod strips;
 
 pub use build::Request;

@@ -14,7 +14,7 @@
 use super::setup::product;
 use super::{
     Causal, Effective, EffectiveKind, Extra, Family, Init, Inputs, Paper, Param, ParamKind, Reference, Refusal, Setup,
-    Variant, full, lots,
+    Variant, full, lots, split,
 };
 use crate::graph::ops::block_attention::BlockAttentionOptions;
 use crate::graph::{Data, Dtype, Graph, Node, Real};
@@ -220,7 +220,7 @@ fn graph(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> Node {
         let a = kernel(g, &marks, s);
         pseudo_inverse(g, a, s)
     });
-    let gathered = g.stage("gather", |g| attend(g, marks.q, x.k, x.v, x.key_padding));
+    let gathered = g.stage("gather", |g| split::attend(g, marks.q, x.k, x.v, x.key_padding).0);
     let mixed = g.stage("invert", |g| g.matmul(z, gathered));
     let mut out = g.stage("attend", |g| attend(g, x.q, marks.k, mixed, marks.real.map(|(flat, _)| flat)));
     if let Some(&filter) = x.extras.get("conv") {
