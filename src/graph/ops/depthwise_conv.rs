@@ -6,6 +6,9 @@ use crate::graph::{
     Cost, Data, Dispatch, GradContext, Graph, LowerContext, Lowered, Node, Op, Real, ShapeError, Slot, TensorType,
 };
 
+/// Elements of a sequence that one invocation computes, `ROWS` of the shader.
+const ROWS: usize = 8;
+
 /// Elements of a sequence in one part of the filters' gradient.
 const CHUNK: usize = 256;
 
@@ -109,14 +112,15 @@ impl Op for DepthwiseConv {
     }
 
     fn lower(&self, _: &LowerContext, inputs: &[&TensorType], outputs: &[TensorType]) -> Lowered {
-        let (entry, names, lanes) = if vec4(inputs[0].shape[3]) {
-            ("forward4", ["x4", "w4", "y4"], 4)
+        let [batch, heads, len, channels] = inputs[0].shape[..] else { unreachable!("checked by the shape rule") };
+        let (entry, names, count) = if vec4(channels) {
+            ("forward4", ["x4", "w4", "y4"], batch * heads * len.div_ceil(ROWS) * channels / 4)
         } else {
-            ("forward", ["x", "w", "y"], 1)
+            ("forward", ["x", "w", "y"], outputs[0].len())
         };
         let bindings = vec![(names[0], Slot::In(0)), (names[1], Slot::In(1)), (names[2], Slot::Out(0))];
         let filter = [inputs[1].shape[1], self.before, self.flipped as usize];
-        dispatch(entry, inputs[0], filter, bindings, outputs[0].len() / lanes)
+        dispatch(entry, inputs[0], filter, bindings, count)
     }
 }
 
@@ -167,9 +171,16 @@ impl Op for FilterGradient {
     }
 
     fn lower(&self, _: &LowerContext, inputs: &[&TensorType], outputs: &[TensorType]) -> Lowered {
-        let bindings = vec![("x", Slot::In(0)), ("dy", Slot::In(1)), ("dw", Slot::Out(0))];
-        let filter = [self.taps, self.before, self.flipped as usize];
-        dispatch("backward_filter", inputs[0], filter, bindings, outputs[0].len())
+        let [batch, parts, heads, taps, channels] = outputs[0].shape[..] else {
+            unreachable!("made by the shape rule")
+        };
+        let (entry, names, count) = if vec4(channels) {
+            ("backward_filter4", ["x4", "dy4", "dw4"], batch * parts * heads * taps.div_ceil(4) * channels / 4)
+        } else {
+            ("backward_filter", ["x", "dy", "dw"], outputs[0].len())
+        };
+        let bindings = vec![(names[0], Slot::In(0)), (names[1], Slot::In(1)), (names[2], Slot::Out(0))];
+        dispatch(entry, inputs[0], [taps, self.before, self.flipped as usize], bindings, count)
     }
 }
 
