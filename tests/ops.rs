@@ -265,7 +265,13 @@ fn argsort_and_top_k() {
             _ => r.unit() - 0.5,
         })
         .run(|g, x| vec![g.argsort(x[0], false), g.argsort(x[0], true)]);
-    for (shape, k) in [(&[5][..], 2), (&[1], 1), (&[2, 3, 17], 4), (&[3, 700], 9)] {
+    for (shape, k) in [(&[5][..], 2), (&[1], 1), (&[9], 9), (&[2, 3, 17], 4), (&[3, 700], 9), (&[2, 1001], 400)] {
+        Check::new(&format!("largest {shape:?} {k}"))
+            .fixed(shape, |r| r.unit() * 4.0 - 2.0)
+            .index(shape, 5000)
+            .fixed(shape, |r| r.below(7) as f64 - 3.0)
+            .fixed(shape, |r| [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -0.0, 0.0][r.below(5) as usize])
+            .run(|g, x| x.iter().map(|&x| g.largest(x, k)).collect());
         Check::new(&format!("top-k {shape:?} {k}")).real(shape).run(|g, x| {
             let (values, index) = g.top_k(x[0], k);
             vec![values, index]

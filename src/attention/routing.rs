@@ -112,12 +112,8 @@ fn window(s: &Setup, rows: usize) -> usize {
 /// The tokens that each centroid takes, in order: u32 `[B·H, k, w]`, by their affinities `[B, H, k, rows]`.
 fn members(g: &mut Graph, affinities: Node, s: &Setup, rows: usize) -> Node {
     let (total, k, w) = (s.instances(), s.int(&CLUSTERS), window(s, rows));
-    let (_, nearest) = g.top_k(affinities, w);
-    let nearest = g.reshape(nearest, &[total * k, w]);
-    let order = g.argsort(nearest, false);
-    let table = g.reshape(nearest, &[total * k, w, 1]);
-    let sorted = g.gather_rows(table, order);
-    g.reshape(sorted, &[total, k, w])
+    let nearest = g.largest(affinities, w);
+    g.reshape(nearest, &[total, k, w])
 }
 
 /// Affinities of `tokens` `[B, H, rows, D]`, very low for padding.

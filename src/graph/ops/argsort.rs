@@ -20,7 +20,7 @@ struct Argsort {
 }
 
 /// NaN is the largest, and -0 equals 0: the order of the kernel's keys.
-fn compare<R: Real>(a: R, b: R) -> Ordering {
+pub(super) fn compare<R: Real>(a: R, b: R) -> Ordering {
     a.partial_cmp(&b).unwrap_or_else(|| a.to_f64().is_nan().cmp(&b.to_f64().is_nan()))
 }
 

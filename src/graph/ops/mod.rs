@@ -15,6 +15,7 @@ pub mod gather;
 pub mod grouped;
 pub mod hamming_clusters;
 mod kernel;
+pub mod largest;
 pub mod layer_norm;
 pub mod masked_softmax;
 pub mod matmul;
