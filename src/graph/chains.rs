@@ -1,6 +1,7 @@
 //! Which elementwise ops are computed together: each becomes part of its only consumer where that is elementwise, of the same
 //! shape and of the same stage, so that its value never goes to memory.
 
+use super::cpu::results;
 use super::fuse::{Arg, Link, MAX_OPERANDS};
 use super::{Graph, Kind, Node};
 use std::collections::{HashMap, HashSet};
@@ -107,7 +108,7 @@ enum Consumer {
     Many,
 }
 
-/// Who reads each node; named outputs are read by many.
+/// Who reads each node; what is read after a run is read by many.
 fn consumers(g: &Graph, needed: &[bool]) -> HashMap<Node, Consumer> {
     let mut consumers = HashMap::new();
     for (index, entry) in g.entries().iter().enumerate().filter(|(i, _)| needed[*i]) {
@@ -118,8 +119,8 @@ fn consumers(g: &Graph, needed: &[bool]) -> HashMap<Node, Consumer> {
             }
         }
     }
-    for (_, node) in g.outputs() {
-        consumers.insert(*node, Consumer::Many);
+    for node in results(g) {
+        consumers.insert(node, Consumer::Many);
     }
     consumers
 }

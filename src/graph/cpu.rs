@@ -126,28 +126,39 @@ impl<'a, R: Float> Run<'a, R> {
     }
 
     /// The named outputs; evaluates what is left.
-    pub fn finish(mut self) -> BTreeMap<String, Data<R>> {
+    pub fn finish(self) -> BTreeMap<String, Data<R>> {
+        self.finish_updated().0
+    }
+
+    /// The named outputs, and by the names of the inputs what [`Graph::update`] makes of them.
+    pub fn finish_updated(mut self) -> (BTreeMap<String, Data<R>>, BTreeMap<String, Data<R>>) {
         while self.step() {}
-        let named = self.graph.outputs();
+        let updated = self.graph.updates().iter().map(|(input, value)| match &self.graph.entry(*input).kind {
+            Kind::Input { name } => (name, value),
+            _ => unreachable!("only inputs are updated"),
+        });
+        let named: Vec<(&String, &Node)> =
+            self.graph.outputs().iter().map(|(name, node)| (name, node)).chain(updated).collect();
         let mut values = self.values;
-        let mut result = BTreeMap::new();
+        let (mut outputs, mut updates) = (BTreeMap::new(), BTreeMap::new());
         for (at, (name, node)) in named.iter().enumerate() {
             let again = named[at + 1..].iter().any(|(_, n)| n == node);
-            let held = if again { values[node].clone() } else { values.remove(node).expect("an output was evaluated") };
+            let held = if again { values[node].clone() } else { values.remove(node).expect("a result was evaluated") };
             let data = match held {
                 Held::Given(x) => x.clone(),
                 Held::Made(x) => Rc::try_unwrap(x).unwrap_or_else(|x| (*x).clone()),
             };
-            result.insert(name.clone(), data);
+            let results = if at < self.graph.outputs().len() { &mut outputs } else { &mut updates };
+            results.insert((*name).clone(), data);
         }
-        result
+        (outputs, updates)
     }
 }
 
-/// Which entries the outputs depend on.
+/// Which entries the outputs and updates depend on.
 pub(super) fn needed(g: &Graph) -> Vec<bool> {
     let mut needed = vec![false; g.entries().len()];
-    for (_, node) in g.outputs() {
+    for node in results(g).chain(g.updates().iter().map(|(input, _)| *input)) {
         needed[node.entry as usize] = true;
     }
     for index in (0..needed.len()).rev() {
@@ -158,6 +169,11 @@ pub(super) fn needed(g: &Graph) -> Vec<bool> {
         }
     }
     needed
+}
+
+/// What is read after a run: outputs, and the values of updates.
+pub(super) fn results(g: &Graph) -> impl Iterator<Item = Node> {
+    g.outputs().iter().map(|(_, node)| *node).chain(g.updates().iter().map(|(_, value)| *value))
 }
 
 /// For each entry the nodes whose last use it is (or that nobody uses).
@@ -171,8 +187,8 @@ fn dying(g: &Graph, needed: &[bool]) -> Vec<Vec<Node>> {
             last.insert(*input, index);
         }
     }
-    for (_, node) in g.outputs() {
-        last.remove(node);
+    for node in results(g) {
+        last.remove(&node);
     }
     let mut dying = vec![Vec::new(); g.entries().len()];
     for (node, index) in last {

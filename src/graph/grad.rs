@@ -7,7 +7,7 @@ use std::collections::HashMap;
 /// Adds the gradients of `sum over seeds of sum(value * dvalue)` with respect to each node of `wrt`; `None` where no value
 /// depends on it. `seeds` are pairs (value, dvalue) of equal shape.
 ///
-/// Gradients of parameters are counted as gradients, all others as activations.
+/// Gradients of parameters are counted as gradients, all others under the category at hand.
 pub fn gradients(g: &mut Graph, seeds: &[(Node, Node)], wrt: &[Node]) -> Vec<Option<Node>> {
     let on_path = depends_on(g, wrt);
     let mut reached: HashMap<Node, Node> = HashMap::new();
@@ -36,6 +36,13 @@ pub fn gradients(g: &mut Graph, seeds: &[(Node, Node)], wrt: &[Node]) -> Vec<Opt
                 assert_eq!(g.shape(input), g.shape(dinput), "{}: shape of a gradient", op.name());
                 accumulate(g, &mut reached, input, dinput);
             }
+        }
+    }
+    for node in wrt {
+        if let Some(&dnode) = reached.get(node)
+            && g.entry(*node).category == Category::Parameters
+        {
+            g.count_as(dnode, Category::Gradients);
         }
     }
     wrt.iter().map(|n| reached.get(n).copied()).collect()

@@ -64,6 +64,7 @@ pub struct Graph {
     stage: usize,
     category: Category,
     outputs: Vec<(String, Node)>,
+    updates: Vec<(Node, Node)>,
     reuses: bool,
 }
 
@@ -75,6 +76,7 @@ impl Default for Graph {
             stage: 0,
             category: Category::Activations,
             outputs: Vec::new(),
+            updates: Vec::new(),
             reuses: false,
         }
     }
@@ -182,6 +184,44 @@ impl Graph {
 
     pub fn outputs(&self) -> &[(String, Node)] {
         &self.outputs
+    }
+
+    /// From one run to the next, `input` becomes `value`: state that stays where it is, as weights do in training. A plan writes
+    /// the value over the input where the op that makes it can, and copies it at the end where it can't; the CPU interpreter
+    /// hands it back ([`cpu::Run::finish_updated`]).
+    ///
+    /// # Panics
+    /// When `input` is no input or is updated already, when the value is not computed or of another type.
+    pub fn update(&mut self, input: Node, value: Node) {
+        assert!(matches!(self.entry(input).kind, Kind::Input { .. }), "update: what changes is an input");
+        assert!(matches!(self.entry(self.root(value)).kind, Kind::Op(_)), "update: the value is computed");
+        assert!(self.updates.iter().all(|(other, _)| *other != input), "update: one value for each input");
+        assert_eq!(self.ty(input), self.ty(value), "update: the type stays");
+        self.updates.push((input, value));
+    }
+
+    /// Pairs (input, value) of [`Graph::update`].
+    pub fn updates(&self) -> &[(Node, Node)] {
+        &self.updates
+    }
+
+    /// The node that owns a node's memory: itself, or what it is a view of.
+    fn root(&self, mut node: Node) -> Node {
+        while let Kind::Op(op) = &self.entry(node).kind
+            && op.is_view()
+        {
+            node = self.entry(node).inputs[0];
+        }
+        node
+    }
+
+    /// Counts the memory of a computed node under another category than that under which it was built.
+    pub(crate) fn count_as(&mut self, node: Node, category: Category) {
+        let root = self.root(node);
+        let entry = &mut self.entries[root.entry as usize];
+        if matches!(entry.kind, Kind::Op(_)) {
+            entry.category = category;
+        }
     }
 
     pub fn entries(&self) -> &[Entry] {

@@ -5,7 +5,7 @@
 //! writing them again. Chains of elementwise ops are one dispatch, and write over an operand that nobody reads afterwards.
 
 use super::chains::{Chains, chains};
-use super::cpu::needed;
+use super::cpu::{needed, results};
 use super::fuse::Chain;
 use super::{Data, Dispatch, Graph, Kind, LowerContext, Lowered, Node, Slot, TensorType};
 use crate::gpu::{BufferId, BufferSpec, Category, Program, Step};
@@ -90,6 +90,8 @@ pub fn plan(g: &Graph, context: &LowerContext) -> Plan {
     let mut tenants: Vec<Tenant> = Vec::new();
     let mut of: HashMap<Node, usize> = HashMap::new();
     let mut items: Vec<Item> = Vec::new();
+    // A value that is to replace two inputs is made in place of one of them.
+    let updated: HashMap<Node, Node> = g.updates().iter().map(|&(input, value)| (value, input)).collect();
 
     for (index, entry) in g.entries().iter().enumerate().filter(|(i, _)| needed[*i]) {
         let now = items.len();
@@ -104,8 +106,10 @@ pub fn plan(g: &Graph, context: &LowerContext) -> Plan {
         }
         let is_op = matches!(entry.kind, Kind::Op(_));
         let fused = chains.fused.get(&index);
+        let updates = updated.get(&Node { entry: index as u32, port: 0 });
         let taken_over = fused.and_then(|fused| {
-            (0..fused.operands.len()).find(|&k| may_take_over(g, index, &fused.operands, k, &roots, &last_uses))
+            let may = |k: &usize| may_take_over(g, index, &fused.operands, *k, updates, &roots, &last_uses);
+            (0..fused.operands.len()).find(may)
         });
         for (port, ty) in entry.types.iter().enumerate() {
             let node = Node { entry: index as u32, port: port as u32 };
@@ -170,6 +174,11 @@ pub fn plan(g: &Graph, context: &LowerContext) -> Plan {
         items.push(Item { entry: index, name, inputs, lowered, scratch });
     }
 
+    for &(input, value) in g.updates().iter().filter(|(input, value)| of[&roots.root(*value)] != of[input]) {
+        tenants[of[&roots.root(value)]].last = items.len();
+        items.push(copy(g, input, value));
+    }
+
     let end = items.len();
     for tenant in tenants.iter_mut().filter(|t| t.kept) {
         (tenant.first, tenant.last) = (0, end);
@@ -214,6 +223,23 @@ pub fn plan(g: &Graph, context: &LowerContext) -> Plan {
     Plan { program, inputs: named_inputs, outputs, timeline }
 }
 
+/// Copies a value over the input that it replaces.
+fn copy(g: &Graph, input: Node, value: Node) -> Item {
+    let mut lowered = Chain::single("update", "{0}".into(), &[g.ty(value)], g.ty(input)).lower(&[Slot::In(0)]);
+    for (_, slot) in lowered.dispatches.iter_mut().flat_map(|d| &mut d.bindings) {
+        if *slot == Slot::Out(0) {
+            *slot = Slot::In(1);
+        }
+    }
+    Item {
+        entry: value.entry as usize,
+        name: "update".into(),
+        inputs: vec![value, input],
+        lowered,
+        scratch: Vec::new(),
+    }
+}
+
 fn step(d: &Dispatch, label: String, stage: usize, resolve: impl Fn(Slot) -> BufferId) -> Step {
     Step {
         source: d.source.clone(),
@@ -240,28 +266,32 @@ fn last_uses(g: &Graph, needed: &[bool], roots: &Roots, chains: &Chains) -> Hash
             last.insert(roots.root(input), index);
         }
     }
-    for (_, node) in g.outputs() {
-        last.remove(&roots.root(*node));
+    for node in results(g) {
+        last.remove(&roots.root(node));
     }
     last
 }
 
-/// Whether the elementwise result of an entry may be written over its k-th operand: that is computed, of the same type,
-/// read by nobody later and by no other operand.
+/// Whether the elementwise result of an entry may be written over its k-th operand: that is computed, or is the input that
+/// the result `updates`, is of the same type, and read by nobody later and by no other operand.
 fn may_take_over(
     g: &Graph,
     index: usize,
     operands: &[Node],
     k: usize,
+    updates: Option<&Node>,
     roots: &Roots,
     last_uses: &HashMap<Node, usize>,
 ) -> bool {
     let (operand, output) = (operands[k], &g.entries()[index]);
     let root = roots.root(operand);
     let owner = g.entry(root);
-    matches!(owner.kind, Kind::Op(_))
+    let replaced = match updates {
+        Some(input) => root == *input,
+        None => matches!(owner.kind, Kind::Op(_)) && owner.category == output.category,
+    };
+    replaced
         && *g.ty(operand) == output.types[0]
-        && owner.category == output.category
         && last_uses.get(&root) == Some(&index)
         && operands.iter().enumerate().all(|(other, &n)| other == k || roots.root(n) != root)
 }
@@ -337,62 +367,4 @@ fn bytes_of(data: &Data<f32>) -> Rc<[u8]> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::ops::testing::Double;
-    use super::*;
-    use crate::graph::{Data, cpu};
-
-    fn chain(length: usize) -> Graph {
-        let mut g = Graph::new();
-        let mut x = g.input("x", TensorType::f32(&[5]), Category::Activations);
-        for _ in 0..length {
-            x = g.apply1(Double, &[x]);
-        }
-        g.output("y", x);
-        g
-    }
-
-    #[test]
-    fn a_chain_needs_its_input_and_two_buffers_in_turn() {
-        let plan = plan(&chain(6), &LowerContext::default());
-        assert_eq!(plan.peak_bytes(), 3 * 20);
-        assert_eq!(plan.timeline.len(), 6);
-        let alive: Vec<u64> = plan.timeline.iter().map(Moment::bytes).collect();
-        assert_eq!(alive, [40, 60, 60, 60, 60, 60]);
-        for step in &plan.program.steps {
-            assert_ne!(step.bindings[0].1, step.bindings[1].1, "no dispatch reads what it writes");
-        }
-    }
-
-    #[test]
-    fn the_timeline_never_exceeds_the_buffers() {
-        let mut g = chain(4);
-        let (_, y) = g.outputs()[0].clone();
-        let z = g.apply1(Double, &[y]);
-        g.output("z", z);
-        let plan = plan(&g, &LowerContext::default());
-        let most = plan.timeline.iter().map(Moment::bytes).max();
-        assert!(most.is_some_and(|b| b <= plan.peak_bytes()));
-        assert_ne!(plan.outputs["y"].0, plan.outputs["z"].0);
-    }
-
-    #[test]
-    fn what_no_output_needs_is_not_planned() {
-        let mut g = chain(2);
-        let (_, y) = g.outputs()[0].clone();
-        g.apply1(Double, &[y]);
-        assert_eq!(plan(&g, &LowerContext::default()).program.steps.len(), 2);
-    }
-
-    #[test]
-    fn the_interpreter_evaluates_and_names_what_is_missing() {
-        let g = chain(3);
-        let inputs = BTreeMap::from([("x".to_string(), Data::Real(vec![1.0, 2.0, 3.0, 4.0, 0.5f64]))]);
-        let out = cpu::run(&g, &inputs, &|| false).unwrap();
-        assert_eq!(out["y"].real(), [8.0, 16.0, 24.0, 32.0, 4.0]);
-        assert_eq!(cpu::run::<f64>(&g, &BTreeMap::new(), &|| false), Err(cpu::Error::Missing("x".into())));
-        assert_eq!(cpu::run(&g, &inputs, &|| true), Err(cpu::Error::Cancelled));
-        let short = BTreeMap::from([("x".to_string(), Data::Real(vec![1.0f32]))]);
-        assert!(matches!(cpu::run(&g, &short, &|| false), Err(cpu::Error::Input { .. })));
-    }
-}
+mod tests;
