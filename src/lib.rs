@@ -19,6 +19,7 @@ pub mod graph;
 mod ids;
 pub mod lab;
 pub mod measure;
+pub mod model;
 pub mod pattern;
 pub mod random;
 pub mod reference;

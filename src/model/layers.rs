@@ -1,0 +1,171 @@
+//! The parts of a layer; each declares its weights as it is built.
+//!
+//! Between the parts, tokens of all sequences are the rows of one matrix `[M, d]`, M = B N, so that products are large; heads
+//! are taken apart for the attention alone.
+
+use super::config::{Activation, Initialisation, Mixer, ModelConfig, NormPlace, Stack};
+use super::network::Mixing;
+use super::parameters::{Beginning, Parameter};
+use crate::attention::{Inputs, Request, Setup};
+use crate::gpu::Category;
+use crate::graph::{Graph, Node, TensorType};
+use std::collections::BTreeMap;
+
+/// Added to the variance in layer norms.
+const EPSILON: f64 = 1e-5;
+
+/// A graph under way, with the weights declared so far.
+pub(super) struct Builder<'a> {
+    pub g: &'a mut Graph,
+    pub config: &'a ModelConfig,
+    pub parameters: Vec<(Parameter, Node)>,
+    pub mixings: Vec<Mixing>,
+    /// Of dropout; none where nothing is dropped.
+    dropout_seed: Option<Node>,
+    /// Dropouts so far: each has a stream of its own.
+    dropouts: u32,
+    seed: u64,
+}
+
+impl<'a> Builder<'a> {
+    pub fn new(g: &'a mut Graph, config: &'a ModelConfig, dropout_seed: Option<Node>, seed: u64) -> Self {
+        Self { g, config, parameters: Vec::new(), mixings: Vec::new(), dropout_seed, dropouts: 0, seed }
+    }
+
+    /// A learned weight.
+    pub fn weight(&mut self, name: &str, shape: &[usize], beginning: Beginning) -> Node {
+        self.declare(Parameter { name: name.into(), shape: shape.into(), beginning, learned: true })
+    }
+
+    fn declare(&mut self, parameter: Parameter) -> Node {
+        let node = self.g.input(&parameter.name, TensorType::f32(&parameter.shape), Category::Parameters);
+        self.parameters.push((parameter, node));
+        node
+    }
+
+    /// `x W + b` of rows `[M, in]`: `[M, out]`. `ends_branch` tells the last product of a residual branch.
+    pub fn linear(&mut self, stage: &str, name: &str, x: Node, [from, to]: [usize; 2], ends_branch: bool) -> Node {
+        let layers = self.config.layers as f64;
+        let beginning = match self.config.initialisation {
+            Initialisation::Gpt2 if ends_branch => Beginning::Normal(0.02 / (2.0 * layers).sqrt()),
+            Initialisation::Gpt2 => Beginning::Normal(0.02),
+            Initialisation::Xavier => {
+                // Of deep stacks the branches are made smaller, so that their sum keeps its size.
+                let smaller = if ends_branch && layers > 6.0 { (2.0 * layers).sqrt() } else { 1.0 };
+                Beginning::Uniform((6.0 / (from + to) as f64).sqrt() / smaller)
+            }
+        };
+        let weight = self.weight(&format!("{name}.weight"), &[from, to], beginning);
+        let bias = self.weight(&format!("{name}.bias"), &[to], Beginning::Zeros);
+        self.g.stage(stage, |g| {
+            let product = g.matmul(x, weight);
+            g.add(product, bias)
+        })
+    }
+
+    pub fn norm(&mut self, name: &str, x: Node) -> Node {
+        let d = self.config.d_model;
+        let gain = self.weight(&format!("{name}.gain"), &[d], Beginning::Ones);
+        let bias = self.weight(&format!("{name}.bias"), &[d], Beginning::Zeros);
+        self.g.stage("norm", |g| g.layer_norm(x, gain, bias, EPSILON))
+    }
+
+    pub fn dropout(&mut self, x: Node) -> Node {
+        let Some(seed) = self.dropout_seed else { return x };
+        self.dropouts += 1;
+        let (p, stream) = (self.config.dropout, self.dropouts);
+        self.g.stage("dropout", |g| g.dropout(x, p, seed, stream))
+    }
+
+    /// One layer, `[B N, d]` to `[B N, d]`.
+    pub fn layer(
+        &mut self,
+        name: &str,
+        stack: Stack,
+        layer: usize,
+        x: Node,
+        [batch, length]: [usize; 2],
+        memory: Option<(Node, usize)>,
+    ) -> Node {
+        let config = self.config;
+        let x = self.branch(&format!("{name}.attention"), x, |b, name, x| {
+            let setup = config.setup(stack, layer, batch, length, b.seed);
+            b.attention(name, (stack, layer, false), config.mixer(stack, layer), &setup, [x, x])
+        });
+        let x = match memory {
+            Some((memory, keys)) => self.branch(&format!("{name}.cross"), x, |b, name, x| {
+                let setup = config.cross_setup(layer, batch, length, keys, b.seed);
+                b.attention(name, (stack, layer, true), &config.cross, &setup, [x, memory])
+            }),
+            None => x,
+        };
+        self.branch(&format!("{name}.feed_forward"), x, |b, name, x| b.feed_forward(name, x))
+    }
+
+    /// A residual branch with its layer norm, before or behind.
+    fn branch(&mut self, name: &str, x: Node, build: impl FnOnce(&mut Self, &str, Node) -> Node) -> Node {
+        let norm = format!("{name}.norm");
+        let pre = self.config.norm == NormPlace::Pre;
+        let input = if pre { self.norm(&norm, x) } else { x };
+        let added = build(self, name, input);
+        let added = self.dropout(added);
+        let sum = self.g.stage("residual", |g| g.add(x, added));
+        if pre { sum } else { self.norm(&norm, sum) }
+    }
+
+    fn feed_forward(&mut self, name: &str, x: Node) -> Node {
+        let (d, inner) = (self.config.d_model, self.config.inner());
+        let h = self.linear("feed forward", &format!("{name}.up"), x, [d, inner], false);
+        let activation = self.config.activation;
+        let h = self.g.stage("feed forward", |g| match activation {
+            Activation::Gelu => g.gelu(h),
+            Activation::Relu => g.relu(h),
+        });
+        self.linear("feed forward", &format!("{name}.down"), h, [inner, d], true)
+    }
+
+    /// Multi-head attention of rows `[B N, d]` to rows `[B M, d]` by a variant.
+    fn attention(
+        &mut self,
+        name: &str,
+        (stack, layer, cross): (Stack, usize, bool),
+        mixer: &Mixer,
+        setup: &Setup,
+        [queries, keys]: [Node; 2],
+    ) -> Node {
+        let d = self.config.d_model;
+        let heads = |b: &mut Self, part: &str, x: Node, rows: usize| {
+            let x = b.linear("project", &format!("{name}.{part}"), x, [d, d], false);
+            b.g.stage("project", |g| {
+                let x = g.reshape(x, &[setup.batch, rows, setup.heads, setup.dim]);
+                g.swap_axes(x, 1, 2)
+            })
+        };
+        let q = heads(self, "query", queries, setup.length);
+        let k = heads(self, "key", keys, setup.keys);
+        let v = heads(self, "value", keys, setup.keys);
+        let inputs = Inputs { q, k, v, key_padding: None, extras: self.extras(name, mixer, setup) };
+        let out = (mixer.variant().graph)(self.g, &inputs, setup);
+        self.mixings.push(Mixing { stack, layer, cross, inputs, setup: setup.clone() });
+        let out = self.g.stage("project", |g| {
+            let rows = g.swap_axes(out, 1, 2);
+            g.reshape(rows, &[setup.batch * setup.length, d])
+        });
+        self.linear("project", &format!("{name}.out"), out, [d, d], true)
+    }
+
+    /// A variant's own tensors: learned ones are weights of the layer, others are drawn and stay.
+    fn extras(&mut self, name: &str, mixer: &Mixer, setup: &Setup) -> BTreeMap<&'static str, Node> {
+        let extras = mixer.variant().extras_read(setup, Request::default());
+        let declare = |extra: crate::attention::Extra| {
+            let parameter = Parameter {
+                name: format!("{name}.{}", extra.name),
+                shape: extra.shape.clone(),
+                learned: extra.differentiable,
+                beginning: Beginning::Drawn(extra.clone(), setup.seed),
+            };
+            (extra.name, self.declare(parameter))
+        };
+        extras.into_iter().map(declare).collect()
+    }
+}

@@ -1,0 +1,184 @@
+//! From tokens to logits.
+//!
+//! ```text
+//! x = s E[token] + P[position]                          s = √d or 1
+//! pre:   a = x + Mix(LN x);   y = a + FFN(LN a)         one more LN behind the last layer
+//! post:  a = LN(x + Mix x);   y = LN(a + FFN a)         one more LN behind the embedding
+//! logits = h W + b, or h Eᵀ
+//! ```
+//! Vaswani et al., 2017, arXiv:1706.03762; pre-norm: Xiong et al., 2020, arXiv:2002.04745; tied embeddings: Press and Wolf,
+//! 2017, arXiv:1608.05859.
+
+use super::config::{Architecture, ModelConfig, NormPlace, Positions, Stack};
+use super::layers::Builder;
+use super::parameters::Beginning;
+use super::{Parameter, config::Initialisation};
+use crate::attention::{Inputs, Setup};
+use crate::graph::{Data, Graph, Node};
+
+/// What a network reads.
+#[derive(Clone, Copy, Debug)]
+pub struct Tokens {
+    /// u32 `[B, N]`, below [`ModelConfig::embedded`].
+    pub tokens: Node,
+    /// What the encoder of an encoder–decoder reads, u32 `[B, S]`.
+    pub source: Option<Node>,
+    /// Where there is dropout, u32 `[2]`: another one for each step.
+    pub seed: Option<Node>,
+}
+
+/// One attention of a network, for those who look inside.
+#[derive(Clone, Debug)]
+pub struct Mixing {
+    pub stack: Stack,
+    pub layer: usize,
+    pub cross: bool,
+    /// `[B, H, N, D]`; keys and values `[B, H, M, D]`.
+    pub inputs: Inputs<Node>,
+    pub setup: Setup,
+}
+
+/// A network's nodes.
+#[derive(Clone, Debug)]
+pub struct Network {
+    /// `[B, N, V]`
+    pub logits: Node,
+    /// Every weight with its input, in the order of use.
+    pub parameters: Vec<(Parameter, Node)>,
+    pub mixings: Vec<Mixing>,
+}
+
+/// Adds a network to a graph. Weights become inputs under their names; `seed` is what variants draw structures and tensors
+/// from.
+///
+/// # Panics
+/// Where [`ModelConfig::check`] complains, or an input that the architecture needs is missing.
+pub fn network(g: &mut Graph, config: &ModelConfig, inputs: &Tokens, seed: u64) -> Network {
+    let mut b = Builder::new(g, config, inputs.seed, seed);
+    let table = b.weight("embedding.weight", &[config.embedded(), config.d_model], embedding_beginning(config));
+    let positions = (config.positions == Positions::Learned)
+        .then(|| b.weight("positions.weight", &[config.length, config.d_model], embedding_beginning(config)));
+    let memory = (config.architecture == Architecture::EncoderDecoder).then(|| {
+        let source = inputs.source.expect("an encoder-decoder reads a source");
+        let x = embed(&mut b, "encoder.", table, positions, source);
+        let sizes = sizes(&b, source);
+        let x = stack(&mut b, Stack::Encoder, x, sizes, None);
+        (x, sizes[1])
+    });
+    let (which, prefix) = match config.architecture {
+        Architecture::EncoderDecoder => (Stack::Decoder, "decoder."),
+        _ => (Stack::Only, ""),
+    };
+    let x = embed(&mut b, prefix, table, positions, inputs.tokens);
+    let [batch, length] = sizes(&b, inputs.tokens);
+    let x = stack(&mut b, which, x, [batch, length], memory);
+    let logits = head(&mut b, table, x);
+    let logits = b.g.reshape(logits, &[batch, length, config.vocabulary]);
+    Network { logits, parameters: b.parameters, mixings: b.mixings }
+}
+
+fn embedding_beginning(config: &ModelConfig) -> Beginning {
+    Beginning::Normal(match config.initialisation {
+        Initialisation::Xavier => 1.0 / (config.d_model as f64).sqrt(),
+        Initialisation::Gpt2 => 0.02,
+    })
+}
+
+/// B and N of tokens.
+fn sizes(b: &Builder, tokens: Node) -> [usize; 2] {
+    b.g.shape(tokens).try_into().expect("tokens are [B, N]")
+}
+
+/// Embedded tokens, `[B N, d]`.
+fn embed(b: &mut Builder, prefix: &str, table: Node, positions: Option<Node>, tokens: Node) -> Node {
+    let [batch, length] = sizes(b, tokens);
+    let (config, d) = (b.config, b.config.d_model);
+    let x = b.g.stage("embed", |g| {
+        let x = g.embedding(table, tokens);
+        let x = g.scale(x, config.embedding_scale());
+        match (config.positions, positions) {
+            (Positions::Learned, Some(table)) => {
+                let rows = if length == config.length { table } else { g.slice(table, 0, 0..length) };
+                g.add(x, rows)
+            }
+            (Positions::Sinusoidal, _) => {
+                let rows = g.constant(&[length, d], Data::Real(sinusoids(length, d)));
+                g.add(x, rows)
+            }
+            _ => x,
+        }
+    });
+    let x = b.g.reshape(x, &[batch * length, d]);
+    let x = if config.norm == NormPlace::Post { b.norm(&format!("{prefix}embedding.norm"), x) } else { x };
+    b.dropout(x)
+}
+
+/// All layers of a stack, `[B N, d]` to `[B N, d]`; `memory` is the encoder's output with its length.
+fn stack(b: &mut Builder, which: Stack, mut x: Node, sizes: [usize; 2], memory: Option<(Node, usize)>) -> Node {
+    let prefix = match which {
+        Stack::Only => "",
+        Stack::Encoder => "encoder.",
+        Stack::Decoder => "decoder.",
+    };
+    for layer in 0..b.config.layers {
+        x = b.layer(&format!("{prefix}layers.{layer}"), which, layer, x, sizes, memory);
+    }
+    if b.config.norm == NormPlace::Pre { b.norm(&format!("{prefix}norm"), x) } else { x }
+}
+
+/// Logits `[M, V]` of hidden states `[M, d]`.
+fn head(b: &mut Builder, table: Node, x: Node) -> Node {
+    let config = b.config;
+    if !config.tied {
+        return b.linear("head", "head", x, [config.d_model, config.vocabulary], false);
+    }
+    b.g.stage("head", |g| {
+        let rows = if config.embedded() == config.vocabulary { table } else { g.slice(table, 0, 0..config.vocabulary) };
+        g.matmul_nt(x, rows, 1.0)
+    })
+}
+
+/// `sin(p / 10000^(2i/d))` and the cosine in turn, `[N, d]`: computed here in f64, since shaders promise little of sines of
+/// large angles.
+fn sinusoids(length: usize, d: usize) -> Vec<f32> {
+    let element = |at: usize| {
+        let (position, i) = ((at / d) as f64, at % d);
+        let angle = position / 10_000f64.powf((i / 2 * 2) as f64 / d as f64);
+        (if i.is_multiple_of(2) { angle.sin() } else { angle.cos() }) as f32
+    };
+    (0..length * d).map(element).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::Category;
+    use crate::graph::TensorType;
+    use crate::model::parameters::count;
+
+    #[test]
+    fn a_model_of_gpt2s_sizes_has_as_many_weights() {
+        let config = ModelConfig {
+            layers: 12,
+            d_model: 768,
+            heads: 12,
+            vocabulary: 50_257,
+            length: 1024,
+            positions: Positions::Learned,
+            tied: true,
+            ..ModelConfig::default()
+        };
+        let mut g = Graph::new();
+        let tokens = g.input("tokens", TensorType::u32(&[1, 8]), Category::Activations);
+        let built = network(&mut g, &config, &Tokens { tokens, source: None, seed: None }, 1);
+        assert_eq!(count(built.parameters.iter().map(|(p, _)| p)), 124_439_808);
+        assert_eq!(g.shape(built.logits), [1, 8, 50_257]);
+    }
+
+    #[test]
+    fn sinusoids_begin_as_the_paper_says() {
+        let x = sinusoids(3, 4);
+        assert_eq!(&x[..4], [0.0, 1.0, 0.0, 1.0]);
+        assert!((x[10] - 0.02f32.sin()).abs() < 1e-7 && (x[9] - 2f32.cos()).abs() < 1e-7);
+    }
+}

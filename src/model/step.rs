@@ -1,0 +1,105 @@
+//! One training step as one graph, and the judgement of a batch.
+
+use super::config::{Architecture, ModelConfig};
+use super::network::{Network, Tokens, network};
+use super::optimiser::{self, Learned, OptimiserConfig};
+use super::parameters::Parameter;
+use crate::gpu::Category;
+use crate::graph::{BinaryKind, Data, Graph, Node, TensorType, grad};
+
+/// A graph that changes its own weights.
+#[derive(Clone, Debug)]
+pub struct TrainingStep {
+    /// Reads `tokens` and `targets` u32 `[B, N]`, `judged` f32 `[B, N]`, `source` u32 `[B, N]` of an encoder–decoder, `seed` u32
+    /// `[2]` where there is dropout, the [`optimiser::NUMBERS`], weights and memories. Gives `loss` and `norm`, the norm of
+    /// the gradient before clipping, both `[]`.
+    pub graph: Graph,
+    pub parameters: Vec<Parameter>,
+}
+
+/// A graph that says how well a network does.
+#[derive(Clone, Debug)]
+pub struct Judgement {
+    /// Reads what [`TrainingStep::graph`] reads but of the optimiser and dropout. Gives `losses` in nats and `hits`, 1 where no
+    /// token is given a higher logit than the right one, both f32 `[B, N]` and 0 where nothing is judged.
+    pub graph: Graph,
+}
+
+struct Batch {
+    tokens: Tokens,
+    targets: Node,
+    judged: Node,
+}
+
+fn batch(g: &mut Graph, config: &ModelConfig, size: usize, dropout: bool) -> Batch {
+    let shape = [size, config.length];
+    let mut tokens = |name: &str| g.input(name, TensorType::u32(&shape), Category::Activations);
+    let (input, targets) = (tokens("tokens"), tokens("targets"));
+    let source = (config.architecture == Architecture::EncoderDecoder).then(|| tokens("source"));
+    let judged = g.input("judged", TensorType::f32(&shape), Category::Activations);
+    let seed = dropout.then(|| g.input("seed", TensorType::u32(&[2]), Category::Activations));
+    Batch { tokens: Tokens { tokens: input, source, seed }, targets, judged }
+}
+
+/// The mean of the cross-entropies of judged positions, of shape `[]`; 0 where there is none.
+fn loss(g: &mut Graph, net: &Network, batch: &Batch) -> Node {
+    g.stage("loss", |g| {
+        let rows = g.cross_entropy_rows(net.logits, batch.targets);
+        let weighted = g.mul(rows, batch.judged);
+        let total = g.sum_all(weighted);
+        let count = g.sum_all(batch.judged);
+        let one = g.constant(&[], Data::Real(vec![1.0]));
+        let count = g.maximum(count, one);
+        g.div(total, count)
+    })
+}
+
+/// Forward, backward, clipping and update for `size` sequences.
+///
+/// # Panics
+/// Where [`ModelConfig::check`] complains.
+pub fn training_step(config: &ModelConfig, rule: &OptimiserConfig, size: usize, seed: u64) -> TrainingStep {
+    let (mut g, net, loss) = forward(config, size, seed);
+    let nodes: Vec<Node> = net.parameters.iter().filter(|(p, _)| p.learned).map(|(_, node)| *node).collect();
+    let one = g.constant(&[], Data::Real(vec![1.0]));
+    let gradients = grad::gradients(&mut g, &[(loss, one)], &nodes);
+    let parameters = net.parameters.iter().filter(|(p, _)| p.learned);
+    let learned: Vec<Learned> = parameters
+        .zip(gradients)
+        .filter_map(|((parameter, node), gradient)| Some(Learned { parameter, node: *node, gradient: gradient? }))
+        .collect();
+    let norm = optimiser::update(&mut g, rule, &learned);
+    g.output("loss", loss);
+    g.output("norm", norm);
+    TrainingStep { graph: g, parameters: net.parameters.into_iter().map(|(p, _)| p).collect() }
+}
+
+/// The loss of a network in training, with its nodes: what gradients are taken of. The loss is not yet an output.
+pub fn forward(config: &ModelConfig, size: usize, seed: u64) -> (Graph, Network, Node) {
+    let mut g = Graph::new();
+    let batch = batch(&mut g, config, size, config.dropout > 0.0);
+    let net = network(&mut g, config, &batch.tokens, seed);
+    let loss = loss(&mut g, &net, &batch);
+    (g, net, loss)
+}
+
+/// Losses and hits of `size` sequences, without dropout.
+pub fn judgement(config: &ModelConfig, size: usize, seed: u64) -> Judgement {
+    let mut g = Graph::new();
+    let batch = batch(&mut g, config, size, false);
+    let net = network(&mut g, config, &batch.tokens, seed);
+    let (losses, hits) = g.stage("judge", |g| {
+        let losses = g.cross_entropy_rows(net.logits, batch.targets);
+        let rows = size * config.length;
+        let table = g.reshape(net.logits, &[rows, config.vocabulary, 1]);
+        let targets = g.reshape(batch.targets, &[rows, 1]);
+        let right = g.gather_rows(table, targets);
+        let right = g.reshape(right, &[size, config.length]);
+        let best = g.max(net.logits, &[2], false);
+        let hits = g.binary(BinaryKind::GreaterEqual, right, best);
+        (g.mul(losses, batch.judged), g.mul(hits, batch.judged))
+    });
+    g.output("losses", losses);
+    g.output("hits", hits);
+    Judgement { graph: g }
+}
