@@ -176,7 +176,7 @@ macro_rules! variants {
 }
 
 variants! { $
-    full_naive full sliding_window
+    full_naive full sliding_window star
     sparse_strided sparse_fixed cascade logsparse blockbert longformer bigbird
     entmax
     sinkhorn reformer routing

@@ -27,6 +27,12 @@ pub fn configurations(id: &str) -> &'static [&'static str] {
             r#"{"window": 8, "global_tokens": 2, "dilation": 2}"#,
             r#"{"window": 20, "links": "random"}"#,
         ],
+        "star" => &[
+            "{}",
+            r#"{"radius": 3, "relay": "mean"}"#,
+            r#"{"radius": 2, "neighbours": "random"}"#,
+            r#"{"radius": 2, "relay": "none"}"#,
+        ],
         "sparse_strided" => &[
             r#"{"stride": 8}"#,
             r#"{"stride": 5, "window": "closed"}"#,
@@ -247,7 +253,7 @@ impl Case {
             // Landmarks or blocks of one sequence; global tokens at the front of both.
             "nystromformer" | "bigbird" | "sinkhorn" | "reformer" => shape.m == shape.n,
             // What is remembered was a query's own token once; a network reads one sequence.
-            "transformer_xl" | "compressive" | "nsa" | "rnn" | "lstm" | "gru" => shape.m == shape.n,
+            "transformer_xl" | "compressive" | "nsa" | "rnn" | "lstm" | "gru" | "star" => shape.m == shape.n,
             "longformer" => shape.m >= shape.n,
             _ => true,
         }

@@ -53,12 +53,28 @@ pub fn effective_matrix(id: &str) {
 
 /// The values, of all kinds that a variant mixes.
 fn set_values(case: &mut Case, data: Vec<f64>) {
-    for name in ["v_global", "v_cmp", "v_slc", "v_win"] {
+    for name in ["v_global", "v_cmp", "v_slc", "v_win", "v_embedding"] {
         if case.values.contains_key(name) {
             case.set(name, data.clone());
         }
     }
+    if case.values.contains_key("v_relay") {
+        case.set("v_relay", means_of_real_tokens(case, &data));
+    }
     case.set("v", data);
+}
+
+/// The mean of the real rows of each head.
+fn means_of_real_tokens(case: &Case, data: &[f64]) -> Vec<f64> {
+    let (n, dim) = (case.setup.length, case.setup.dim);
+    let of_head = |(head, rows): (usize, &[f64])| -> Vec<f64> {
+        let is_real = |i: &usize| {
+            case.values.get("key_padding").is_none_or(|real| real.index()[head / case.setup.heads * n + i] != 0)
+        };
+        let real: Vec<usize> = (0..n).filter(is_real).collect();
+        (0..dim).map(|d| real.iter().map(|i| rows[i * dim + d]).sum::<f64>() / real.len().max(1) as f64).collect()
+    };
+    data.chunks(n * dim).enumerate().flat_map(of_head).collect()
 }
 
 /// 1 for a row with something to attend to, 0 for one without. ReLU features may be orthogonal, and ε weighs little but
@@ -150,8 +166,9 @@ pub fn padded_tokens_change_nothing(id: &str) {
     for causal in causalities(variant(id)) {
         for json in configurations_for(id, causal) {
             // What is cut from, counted from the end of, or drawn from the whole length is another in a longer one.
-            let is_drawn =
-                ["links", "project", "positions"].iter().any(|name| json.contains(&format!(r#""{name}": "random""#)));
+            let is_drawn = ["links", "project", "positions", "neighbours"]
+                .iter()
+                .any(|name| json.contains(&format!(r#""{name}": "random""#)));
             if id == "blockbert" || is_drawn || (id == "bigbird" && !json.contains("etc")) {
                 continue;
             }

@@ -37,6 +37,8 @@ pub fn mask_of(variant: &Variant, setup: &Setup, n: usize) -> String {
         (Family::LowRank, _) => factors(n / 4, n),
         (Family::Kernel, _) => factors(n / 6, n),
         (Family::RecurrentNetwork, _) => chain(n),
+        // The one fixed pattern in which all pairs meet, through its relay.
+        (Family::FixedPattern, None) => star(n),
         (_, rule) => {
             let rule = rule.or_else(|| variant.sketch(setup));
             mask(&rule.unwrap_or(Rule::All { causal: setup.causal }), n)
@@ -48,6 +50,15 @@ pub fn mask_of(variant: &Variant, setup: &Setup, n: usize) -> String {
 fn chain(n: usize) -> String {
     let step = n / 11;
     (0..n / step).fold(String::new(), |path, i| path + &format!("M{0} {0}h{step}v{step}h-{step}z", i * step))
+}
+
+/// Neighbours on a ring, and a relay, the last row and column, that sees and is seen by all. A cell is two tokens wide.
+fn star(n: usize) -> String {
+    let last = n / 2 - 1;
+    let ring = (0..last).flat_map(|i| [(i, i), (i, (i + 1) % last), ((i + 1) % last, i)]);
+    let relay = (0..=last).flat_map(|i| [(i, last), (last, i)]);
+    let cells: std::collections::BTreeSet<(usize, usize)> = ring.chain(relay).collect();
+    cells.into_iter().fold(String::new(), |path, (i, j)| path + &format!("M{} {}h2v2h-2z", 2 * j, 2 * i))
 }
 
 /// One rectangle per run of allowed keys.
