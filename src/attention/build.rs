@@ -10,6 +10,9 @@ use std::collections::BTreeMap;
 pub struct Request {
     /// Gradients: reads `g` of the output's shape; gives `dq`, `dk`, `dv` and `d<name>` for each differentiable extra tensor.
     pub grad: bool,
+    /// The method's own loss, where it has one: gives `loss` `[1]`. With gradients also reads `g_loss` `[1]`, and they are those of
+    /// `sum(out · g) + loss · g_loss`.
+    pub loss: bool,
     /// Factors of the effective matrix: gives `effective_left`, `effective_right` and, where there is one, `effective_row`.
     pub effective: bool,
     /// Reads `key_padding`, u32 `[B, M]`, 1 = real.
@@ -43,13 +46,21 @@ impl Variant {
         };
         let out = (self.graph)(&mut g, &x, s);
         g.output("out", out);
+        let loss = self.loss.filter(|_| request.loss).map(|own| g.stage("loss", |g| (own.graph)(g, &x, s)));
+        if let Some(loss) = loss {
+            g.output("loss", loss);
+        }
         if request.grad {
             let seed = g.input("g", queries, Category::Activations);
             let mut wanted = vec![("dq".to_owned(), x.q), ("dk".to_owned(), x.k), ("dv".to_owned(), x.v)];
             let differentiable = extras.iter().filter(|e| e.differentiable);
             wanted.extend(differentiable.map(|e| (format!("d{}", e.name), x.extras[e.name])));
             let nodes: Vec<_> = wanted.iter().map(|(_, node)| *node).collect();
-            let gradients = g.category(Category::Gradients, |g| grad::gradients(g, &[(out, seed)], &nodes));
+            let mut seeds = vec![(out, seed)];
+            if let Some(loss) = loss {
+                seeds.push((loss, g.input("g_loss", TensorType::f32(&[1]), Category::Activations)));
+            }
+            let gradients = g.category(Category::Gradients, |g| grad::gradients(g, &seeds, &nodes));
             for ((name, node), gradient) in wanted.iter().zip(gradients) {
                 let shape = g.shape(*node).to_vec();
                 let gradient =
@@ -88,6 +99,9 @@ impl Variant {
         types.extend(["k", "v"].map(|name| (name.to_owned(), rows(s.keys))));
         if request.grad {
             types.insert("g".into(), rows(s.length));
+            if request.loss && self.loss.is_some() {
+                types.insert("g_loss".into(), TensorType::f32(&[1]));
+            }
         }
         if request.key_padding {
             let ty = TensorType { dtype: Dtype::U32, shape: vec![s.batch, s.keys] };

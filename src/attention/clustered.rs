@@ -87,6 +87,7 @@ pub static VARIANT: Variant = Variant {
     effective,
     rule: |_| None,
     blocks: |_| None,
+    loss: None,
     reference: Reference::new(naive, naive),
 };
 

@@ -66,6 +66,7 @@ pub static VARIANT: Variant = Variant {
     effective: |g, x, s| pattern(s).effective(g, x, s),
     rule: |s| Some(Rule::Bits { bits: bits(s) }),
     blocks: |s| Some(pattern(s).list.as_ref().clone()),
+    loss: None,
     reference: Reference::new(naive, naive),
 };
 

@@ -38,6 +38,7 @@ pub static VARIANT: Variant = Variant {
     effective: |g, x, s| softmax_effective(g, x, s, rule(s)),
     rule: |s| Some(rule(s)),
     blocks: |s| Some(blocks(s, &rule(s))),
+    loss: None,
     reference: Reference::new(full_naive::naive, full_naive::naive),
 };
 

@@ -35,6 +35,7 @@ pub static VARIANT: Variant = Variant {
     effective,
     rule: |s| Some(full::rule(s)),
     blocks: |_| None,
+    loss: None,
     reference: Reference::new(naive, naive),
 };
 

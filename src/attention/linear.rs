@@ -53,6 +53,7 @@ pub static VARIANT: Variant = Variant {
     effective,
     rule: |_| None,
     blocks: |_| None,
+    loss: None,
     reference: Reference::new(naive, naive),
 };
 

@@ -18,6 +18,9 @@ pub(super) const LINKS: Param = Param {
     meaning: "Where a token looks: own as the method says, random at as many places drawn by lot, to see whether it matters which.",
 };
 
+/// Queries whose keys are counted.
+const SAMPLE: usize = 64;
+
 /// How many blocks a query is to see at least, on average.
 const LEAST: u64 = 4;
 
@@ -41,9 +44,7 @@ impl Lots {
         if s.choice(&LINKS) != "random" {
             return None;
         }
-        // Over all kinds of heads, so that one alone draws what it draws among others.
-        let kinds = kinds_of_heads(rule);
-        let keys_of_a_query = rule.pairs(kinds, s.length, s.keys) / (kinds * s.length) as u64;
+        let keys_of_a_query = usual_keys(rule, s);
         let block = 1 << (keys_of_a_query / LEAST).clamp(1, BLOCK as u64).ilog2();
         let (query_blocks, key_blocks) = (s.length.div_ceil(block), s.keys.div_ceil(block));
         let mut rows = Vec::with_capacity(s.heads * query_blocks);
@@ -80,13 +81,22 @@ impl Lots {
     }
 }
 
-/// After how many heads a rule begins again.
-fn kinds_of_heads(rule: &Rule) -> usize {
-    match rule {
+/// Keys of a query on average, over some queries and all kinds of heads, so that one head draws alone what it draws among
+/// others.
+fn usual_keys(rule: &Rule, s: &Setup) -> u64 {
+    let kinds = match rule {
         Rule::Fixed { places, .. } => 2 * (*places).max(1) as usize,
         Rule::Strided { .. } => 2,
         _ => 1,
+    };
+    let (mut keys, mut queries) = (0, 0);
+    for head in 0..kinds {
+        for i in (0..s.length).step_by(s.length.div_ceil(SAMPLE)) {
+            keys += rule.keys(head, i, s.length, s.keys);
+            queries += 1;
+        }
     }
+    keys / queries
 }
 
 /// `own` and other numbers below `choices`, `count` in all, each once.

@@ -65,6 +65,7 @@ pub static VARIANT: Variant = Variant {
     effective,
     rule: |s| Some(pattern(s).rule),
     blocks: |s| Some(pattern(s).list.as_ref().clone()),
+    loss: None,
     reference: Reference::new(naive, naive),
 };
 

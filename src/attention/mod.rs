@@ -4,6 +4,7 @@ mod build;
 mod draw;
 mod effective;
 mod links;
+mod loss;
 mod lots;
 mod params;
 mod recurrence;
@@ -15,6 +16,7 @@ mod strips;
 pub use build::Request;
 pub use draw::{Extra, Init, NONE};
 pub use effective::{Effective, EffectiveFactors, EffectiveKind};
+pub use loss::OwnLoss;
 pub use params::{Param, ParamError, ParamKind, Params, Value};
 pub use setup::{DEFAULT_TENSOR_BYTES, Refusal, Setup, Structure};
 
@@ -123,6 +125,8 @@ pub struct Variant {
     pub rule: fn(&Setup) -> Option<Rule>,
     /// The block list that the kernel really visits, where it visits blocks.
     pub blocks: fn(&Setup) -> Option<BlockList>,
+    /// What the method adds to a model's loss while it is trained, where it adds anything.
+    pub loss: Option<&'static OwnLoss>,
     /// The naive definition, `[B, H, N, D]`, in f64 and in the recording scalar.
     pub reference: Reference,
 }

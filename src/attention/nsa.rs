@@ -110,6 +110,7 @@ pub static VARIANT: Variant = Variant {
     effective: matrix::effective,
     rule: |_| None,
     blocks: |_| None,
+    loss: None,
     reference: Reference::new(naive::naive, naive::naive),
 };
 

@@ -28,6 +28,7 @@ pub static VARIANT: Variant = Variant {
     effective: recurrence::effective,
     rule: |_| None,
     blocks: |_| None,
+    loss: None,
     reference: Reference::new(naive, naive),
 };
 

@@ -69,6 +69,7 @@ pub static VARIANT: Variant = Variant {
     effective: |g, x, s| pattern(s).effective(g, x, s),
     rule: |s| Some(pattern(s).rule),
     blocks: |s| Some(pattern(s).list.as_ref().clone()),
+    loss: None,
     reference: Reference::new(naive, naive),
 };
 

@@ -66,6 +66,7 @@ pub static VARIANT: Variant = Variant {
     effective,
     rule: |s| Some(drawn(s).map_or_else(|| rule(s), |drawn| drawn.rule)),
     blocks: |s| Some(blocks(s)),
+    loss: None,
     reference: Reference::new(naive, naive),
 };
 

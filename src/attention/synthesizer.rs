@@ -77,6 +77,7 @@ pub static VARIANT: Variant = Variant {
     effective,
     rule: |s| Some(full::rule(s)),
     blocks,
+    loss: None,
     reference: Reference::new(naive, naive),
 };
 

@@ -72,6 +72,7 @@ pub static VARIANT: Variant = Variant {
     effective,
     rule: |s| Some(rule(s)),
     blocks: |s| Some(blocks(s)),
+    loss: None,
     reference: Reference::new(naive, naive),
 };
 

@@ -69,6 +69,8 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     }
     let request = Request {
         grad: arguments.grad,
+        // The method's own loss takes part where the file says with what weight.
+        loss: variant.loss.is_some() && file.names().contains(&"g_loss"),
         effective: arguments.effective,
         key_padding: file.names().contains(&"key_padding"),
         optional: (variant.extras)(&setup).iter().any(|e| e.optional && file.names().contains(&e.name)),
@@ -184,7 +186,7 @@ fn read_inputs(
 
 /// Says which tensors of the file nobody reads: a misspelt name would otherwise be drawn in silence.
 fn note_unknown(file: &SafeTensors, variant: &Variant, setup: &Setup) {
-    let all = Request { grad: true, effective: true, key_padding: true, optional: true };
+    let all = Request { grad: true, loss: true, effective: true, key_padding: true, optional: true };
     let mut known: Vec<String> = variant.input_types(setup, all).into_keys().collect();
     known.extend((variant.extras)(setup).iter().filter(|e| e.is_structure()).map(|e| e.name.to_owned()));
     for name in file.names() {

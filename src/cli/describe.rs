@@ -30,6 +30,13 @@ fn in_words(v: &Variant) -> String {
         v.paper.year,
         v.paper.place()
     );
+    if let Some(own) = v.loss {
+        let told = format!(
+            "own loss: {} Its weight is usually {}. Gradients take part of it where the tensor `g_loss`, F32 [1], says how much.",
+            own.meaning, own.weight
+        );
+        text += &format!("{}\n\n", wrap(&told, "  ", 100));
+    }
     if !v.params.is_empty() {
         let rows: Vec<Vec<String>> =
             v.params.iter().map(|p| vec![p.name.into(), p.takes(), default_words(p), p.meaning.into()]).collect();

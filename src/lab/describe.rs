@@ -9,8 +9,9 @@ pub const LENGTHS: [usize; 4] = [64, 512, 4096, 16_384];
 /// Sizes by which shapes are put in letters: distinct, so that a size says which letter it is.
 const BATCH: usize = 7;
 const HEADS: usize = 11;
-const LENGTH: usize = 104_723;
-const KEYS: usize = 104_729;
+const LENGTH: usize = 2003;
+const KEYS: usize = 2011;
+const DIM: usize = 58;
 
 /// Id, name, family, costs, paper, parameters and tensors of a variant.
 pub fn in_json(v: &Variant) -> serde_json::Value {
@@ -38,6 +39,7 @@ pub fn in_json(v: &Variant) -> serde_json::Value {
         "id": v.id, "name": v.name, "family": v.family, "summary": v.summary, "causal": causal_word(v.causal),
         "causal_reason": reason, "exact": v.exact, "complexity": v.complexity, "exponent": v.exponent, "paper": v.paper,
         "params": params, "tensors": tensors,
+        "loss": v.loss.map(|own| json!({ "meaning": own.meaning, "weight": own.weight })),
     })
 }
 
@@ -89,7 +91,7 @@ pub fn extras(v: &Variant) -> Vec<(Extra, String)> {
             heads: HEADS,
             length: LENGTH,
             keys: KEYS,
-            dim: 64,
+            dim: DIM,
             causal: false,
             params,
             seed: 0,
@@ -136,6 +138,7 @@ fn letter(v: &Variant, setup: &Setup, size: usize) -> String {
         (LENGTH, _) => "N".into(),
         (KEYS, _) => "M".into(),
         (HEADS, _) => "H".into(),
+        (DIM, _) => "D".into(),
         (_, Some(param)) => param.name.into(),
         _ => size.to_string(),
     }

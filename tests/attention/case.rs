@@ -1,7 +1,7 @@
 //! One call of a variant with seeded random inputs, and the ways to compute it.
 
 use crate::close::Random;
-use attention_lab::attention::{self, Causal, EffectiveFactors, Inputs, Params, Request, Setup, Variant};
+use attention_lab::attention::{self, Causal, EffectiveFactors, Inputs, OwnLoss, Params, Request, Setup, Variant};
 use attention_lab::graph::{Data, Dtype, Float, Graph, Real, cpu};
 use attention_lab::reference::{self, Tape};
 use std::collections::BTreeMap;
@@ -318,13 +318,27 @@ impl Case {
 
     /// The naive definition's gradients, by the names of the graph's outputs.
     pub fn naive_gradients(&self) -> BTreeMap<String, Vec<f64>> {
+        self.gradients_of(self.real("g"), |x| (self.variant.reference.gradients)(x, &self.setup))
+    }
+
+    /// The naive definition of a loss of the method's own, and its gradients.
+    pub fn naive_loss(&self, own: &OwnLoss) -> (f64, BTreeMap<String, Vec<f64>>) {
+        let loss = (own.values)(&self.inputs(|name| self.real(name).to_vec()), &self.setup);
+        (loss, self.gradients_of(&[1.0], |x| vec![(own.gradients)(x, &self.setup)]))
+    }
+
+    fn gradients_of(
+        &self,
+        seed: &[f64],
+        definition: impl FnOnce(&Inputs<Vec<Tape>>) -> Vec<Tape>,
+    ) -> BTreeMap<String, Vec<f64>> {
         let mut names = vec!["q", "k", "v"];
         let extras = self.variant.extras_read(&self.setup, self.request);
         names.extend(extras.iter().map(|e| e.name));
         let values: Vec<&[f64]> = names.iter().map(|name| self.real(name)).collect();
-        let gradients = reference::gradients(&values, self.real("g"), |variables| {
+        let gradients = reference::gradients(&values, seed, |variables| {
             let find = |name: &str| variables[names.iter().position(|n| *n == name).expect("an input")].clone();
-            (self.variant.reference.gradients)(&self.inputs::<Tape>(find), &self.setup)
+            definition(&self.inputs::<Tape>(find))
         });
         let wanted = names
             .iter()

@@ -13,6 +13,7 @@ mod invariants;
 mod limits;
 mod limits_of_choice;
 mod limits_of_memory;
+mod losses;
 mod memory;
 mod patterns;
 mod values;
@@ -45,6 +46,10 @@ macro_rules! tests {
             #[test]
             fn effective_matrix_is_what_the_values_are_mixed_with() {
                 crate::invariants::effective_matrix(ID);
+            }
+            #[test]
+            fn its_own_loss_equals_the_definition() {
+                crate::losses::equal_their_definition(ID);
             }
             #[test]
             fn reads_only_what_it_may() {

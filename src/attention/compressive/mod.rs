@@ -7,8 +7,10 @@
 //! Rae et al., 2020, "Compressive Transformers for Long-Range Sequence Modelling", arXiv:1911.05507, section 3 and algorithm 1.
 //! Time O(N (n_s + n_m + n_cm) D), memory O(N). Differs from the paper: memories begin empty and not full of zeros; keys and
 //! values are compressed, not a layer's inputs; the convolution has one kernel for a head, the same for all components, so that
-//! a slot stays a weighted sum of tokens; it is not trained here, since the paper trains it by losses of its own; the other
-//! compressions of the paper are left out. Padded tokens count as zeros, and a slot of nothing else is no key.
+//! a slot stays a weighted sum of tokens; the other compressions of the paper are left out. Padded tokens count as zeros, and a
+//! slot of nothing else is no key.
+
+mod reconstruction;
 
 use super::transformer_xl::{self, constant};
 use super::{
@@ -77,6 +79,7 @@ pub static VARIANT: Variant = Variant {
     effective,
     rule: |_| None,
     blocks: |_| None,
+    loss: Some(&reconstruction::LOSS),
     reference: Reference::new(naive, naive),
 };
 
@@ -88,7 +91,7 @@ fn extras(s: &Setup) -> Vec<Extra> {
             name: "kernel",
             shape: vec![s.heads, rate],
             role: "weights of the tokens that become one slot, oldest first",
-            differentiable: false,
+            differentiable: true,
             optional: false,
             init: Init::Uniform(1.0 / (rate as f32).sqrt()),
         });
@@ -145,17 +148,28 @@ fn shares(g: &mut Graph, x: &Inputs<Node>, s: &Setup, z: &Sizes) -> Option<Node>
     Some(lots::winners(g, lots, real, 3))
 }
 
-/// `x` with what the slots are made of in place of all tokens of `[B, H, N, last]`: slots, then tokens.
-fn with_slots(g: &mut Graph, x: Node, shares: Option<Node>, z: &Sizes) -> Node {
+/// The slots of tokens `x` `[B, H, N, last]`: `[B, H, slots, last]`.
+fn slots(g: &mut Graph, x: Node, shares: Option<Node>, z: &Sizes) -> Node {
     let groups = groups(g, x, z);
-    let slots = match shares {
+    match shares {
         None => g.mean(groups, &[3], false),
         Some(shares) => {
             let weighed = g.mul(groups, shares);
             g.sum(weighed, &[3], false)
         }
-    };
+    }
+}
+
+/// Slots, then tokens.
+fn with_slots(g: &mut Graph, x: Node, shares: Option<Node>, z: &Sizes) -> Node {
+    let slots = slots(g, x, shares, z);
     g.concat(&[slots, x], 2)
+}
+
+/// Which slots are made of anything real, of `tokens` `[B, 1, N, 1]`: `[B, 1, slots, 1]`.
+fn real_slots(g: &mut Graph, tokens: Node, z: &Sizes) -> Node {
+    let groups = groups(g, tokens, z);
+    g.max(groups, &[3], false)
 }
 
 fn call(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> (StripInputs, Score, Keys) {
@@ -171,8 +185,7 @@ fn call(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> (StripInputs, Score, Keys
             (with_slots(g, k, shares, &z), with_slots(g, v, shares, &z))
         });
         real = real.map(|tokens| {
-            let groups = groups(g, tokens, &z);
-            let slots = g.max(groups, &[3], false);
+            let slots = real_slots(g, tokens, &z);
             g.concat(&[slots, tokens], 2)
         });
     }
@@ -255,7 +268,10 @@ fn naive<R: Real>(x: &Inputs<Vec<R>>, s: &Setup) -> Vec<R> {
                 while memory.len() > segment * s.int(&MEMORY) && memory.len() >= segment {
                     let old: Vec<Remembered<R>> = memory.drain(..segment).collect();
                     let slots = old.chunks_exact(rate).enumerate();
-                    compressed.extend(slots.map(|(at, group)| compress(group, x, h, forgotten + at * rate)));
+                    compressed.extend(slots.map(|(at, group)| {
+                        let (k, v) = compress(group, x, h, forgotten + at * rate)?;
+                        Some((forget(&k), forget(&v)))
+                    }));
                     forgotten += segment;
                 }
                 while compressed.len() > s.int(&COMPRESSED) {
@@ -275,7 +291,7 @@ fn compress<R: Real>(group: &[Remembered<R>], x: &Inputs<Vec<R>>, h: usize, firs
         return group[lots::winner(real(), &lots[first..])?].clone();
     }
     let weight = |at: usize| match x.extras.get("kernel") {
-        Some(kernel) => constant(kernel[h * rate + at]),
+        Some(kernel) => kernel[h * rate + at],
         None => R::one() / R::from_f64(rate as f64),
     };
     let dim = group.iter().flatten().next()?.0.len();

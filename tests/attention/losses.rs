@@ -1,0 +1,59 @@
+//! Losses of a method's own against their naive definitions, with the gradients that they add.
+
+use crate::case::{Case, Shape, causalities, configurations_for, tolerance, variant};
+use crate::close::{assert_close_to_scale, rms};
+use crate::device::on_each;
+use attention_lab::attention::Request;
+use std::collections::BTreeMap;
+
+pub fn equal_their_definition(id: &str) {
+    let Some(own) = variant(id).loss else { return };
+    for causal in causalities(variant(id)) {
+        for json in configurations_for(id, causal) {
+            for (n, key_padding) in [(1, false), (40, false), (65, false), (64, true), (100, true)] {
+                let request = Request { grad: true, loss: true, key_padding, ..Request::default() };
+                let case = Case::new(id, Shape::of(n), causal, json, request);
+                let (loss, mut want) = case.naive_loss(own);
+                let slope = case.real("g_loss")[0];
+                for (name, gradient) in case.naive_gradients() {
+                    want.get_mut(&name)
+                        .expect("the same names")
+                        .iter_mut()
+                        .zip(gradient)
+                        .for_each(|(x, of_output)| *x = *x * slope + of_output);
+                }
+                let floor = 1e-2 * want.values().map(|x| rms(x)).fold(0.0, f64::max);
+                on_each(|how, run| {
+                    let got: BTreeMap<String, Vec<f64>> = run(&case);
+                    let label = format!("{} {how}", case.label());
+                    assert_close_to_scale(&format!("{label} loss"), &[loss], &got["loss"], tolerance(id).forward, 1e-6);
+                    for (name, want) in &want {
+                        assert_close_to_scale(
+                            &format!("{label} {name}"),
+                            want,
+                            &got[name],
+                            tolerance(id).gradient,
+                            floor,
+                        );
+                    }
+                });
+            }
+        }
+    }
+}
+
+/// A loss that trains nothing, whatever the parameters, would be a picture of one.
+#[test]
+fn every_loss_reaches_something_to_train() {
+    for variant in attention_lab::attention::ALL.iter().filter(|v| v.loss.is_some()) {
+        let own = variant.loss.expect("filtered");
+        let reaches = causalities(variant).into_iter().any(|causal| {
+            configurations_for(variant.id, causal).any(|json| {
+                let request = Request { grad: true, loss: true, ..Request::default() };
+                let (_, gradients) = Case::new(variant.id, Shape::of(65), causal, json, request).naive_loss(own);
+                gradients.iter().any(|(name, x)| !["dq", "dk", "dv"].contains(&name.as_str()) && rms(x) > 0.0)
+            })
+        });
+        assert!(reaches, "{}: {}", variant.id, own.meaning);
+    }
+}
