@@ -69,6 +69,7 @@ pub static VARIANT: Variant = Variant {
     effective,
     rule: |_| None,
     blocks: |s| Some(BlockList::of_keys(&distinct(&slots(s)), s.length, s.keys)),
+    loss: None,
     reference: Reference::new(naive::star, naive::star),
 };
 
