@@ -157,18 +157,7 @@ impl<'a, R: Float> Run<'a, R> {
 
 /// Which entries the outputs and updates depend on.
 pub(super) fn needed(g: &Graph) -> Vec<bool> {
-    let mut needed = vec![false; g.entries().len()];
-    for node in results(g).chain(g.updates().iter().map(|(input, _)| *input)) {
-        needed[node.entry as usize] = true;
-    }
-    for index in (0..needed.len()).rev() {
-        if needed[index] {
-            for input in &g.entries()[index].inputs {
-                needed[input.entry as usize] = true;
-            }
-        }
-    }
-    needed
+    g.ancestors(results(g).chain(g.updates().iter().map(|(input, _)| *input)))
 }
 
 /// What is read after a run: outputs, and the values of updates.

@@ -205,6 +205,22 @@ impl Graph {
         &self.updates
     }
 
+    /// For each entry whether it is one of `nodes` or they depend on it.
+    pub fn ancestors(&self, nodes: impl IntoIterator<Item = Node>) -> Vec<bool> {
+        let mut found = vec![false; self.entries.len()];
+        for node in nodes {
+            found[node.entry as usize] = true;
+        }
+        for index in (0..found.len()).rev() {
+            if found[index] {
+                for input in &self.entries[index].inputs {
+                    found[input.entry as usize] = true;
+                }
+            }
+        }
+        found
+    }
+
     /// The node that owns a node's memory: itself, or what it is a view of.
     fn root(&self, mut node: Node) -> Node {
         while let Kind::Op(op) = &self.entry(node).kind

@@ -43,7 +43,7 @@ pub struct Mixing {
 pub struct Network {
     /// `[B, N, V]`
     pub logits: Node,
-    /// Every weight with its input, in the order of use.
+    /// Every weight that the logits depend on, with its input, in the order of use.
     pub parameters: Vec<(Parameter, Node)>,
     pub mixings: Vec<Mixing>,
 }
@@ -74,7 +74,11 @@ pub fn network(g: &mut Graph, config: &ModelConfig, inputs: &Tokens, seed: u64) 
     let x = stack(&mut b, which, x, [batch, length], memory);
     let logits = head(&mut b, table, x);
     let logits = b.g.reshape(logits, &[batch, length, config.vocabulary]);
-    Network { logits, parameters: b.parameters, mixings: b.mixings }
+    let (mut parameters, mixings) = (b.parameters, b.mixings);
+    // Some variants make no use of keys or queries; what would make those is not part of the model.
+    let read = g.ancestors([logits]);
+    parameters.retain(|(_, node)| read[node.entry as usize]);
+    Network { logits, parameters, mixings }
 }
 
 fn embedding_beginning(config: &ModelConfig) -> Beginning {

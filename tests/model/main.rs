@@ -1,0 +1,8 @@
+//! The whole model: gradients against central differences, the device against the interpreter, training curves, memory.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod case;
+mod curves;
+mod gradients;
