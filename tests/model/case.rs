@@ -33,7 +33,7 @@ pub fn config(architecture: Architecture, variants: &[&str]) -> ModelConfig {
 /// Tokens to be copied behind a separator, row by row: inputs, targets, and 1 where the target can be known.
 pub fn copy_batch(config: &ModelConfig, batch: usize, index: u64) -> [Vec<u32>; 3] {
     let n = config.length;
-    let half = (n + 1) / 2;
+    let half = n.div_ceil(2);
     let separator = config.vocabulary as u32 - 1;
     let [mut tokens, mut targets, mut judged] = [Vec::new(), Vec::new(), Vec::new()];
     for row in 0..batch {
