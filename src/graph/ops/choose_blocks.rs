@@ -6,6 +6,8 @@
 //! arXiv:2502.11089, eq. 8-12. The weights are made again from the log-sum-exp for a strip of queries at a time, whose memory the
 //! next one uses again: O(N) in all, and O(N² D / stride) time. The choice has no gradient.
 
+use super::block_attention::has_quads;
+use super::block_attention::wgsl::{self, Masking, Spec, Staging};
 use super::kernel::{invocations, uniform};
 use crate::gpu::Source;
 use crate::graph::{
@@ -31,7 +33,7 @@ pub struct Choice {
     pub group: usize,
 }
 
-/// Inputs: q `[B, H, N, D]`, pooled keys `[B, H, C, D]` and the log-sum-exp `[B, H, N]` of their scores, D a multiple of four,
+/// Inputs: q `[B, H, N, D]`, pooled keys `[B, H, C, D]` and the log-sum-exp `[B, H, N]` of their scores,
 /// then u32 `[B, C]` with 0 for pooled keys of padding where there is such. With `lots` instead of all that f32 `[lists, N, U]`,
 /// the scores themselves. Output: u32 `[B, lists, N, count]`, ascending, filled up with [`NONE`].
 #[derive(Clone, Debug, PartialEq)]
@@ -57,14 +59,8 @@ struct Sizes {
 struct Strip {
     first: usize,
     count: usize,
-    /// Pooled keys that the last one sees, at least 1.
+    /// Pooled keys that the last one sees, at least 1, and a multiple of four.
     width: usize,
-}
-
-impl Strip {
-    fn quads(&self) -> usize {
-        self.count.div_ceil(4)
-    }
 }
 
 /// How many strides pooled key `b` and block `u` have in common.
@@ -95,7 +91,7 @@ impl ChooseBlocks {
         let strip = |first: usize| {
             let count = rows.min(s.n - first);
             let width = ((first + count).saturating_sub(length) / stride + 1).min(s.pooled);
-            Strip { first, count, width }
+            Strip { first, count, width: width.next_multiple_of(4) }
         };
         (0..s.n).step_by(rows).map(strip).collect()
     }
@@ -194,8 +190,7 @@ impl Op for ChooseBlocks {
             *inputs[0] == TensorType::f32(&[s.lists, s.n, blocks])
         } else {
             let (b, d) = (self.batch, s.dim);
-            d.is_multiple_of(4)
-                && *inputs[0] == TensorType::f32(&[b, s.heads, s.n, d])
+            *inputs[0] == TensorType::f32(&[b, s.heads, s.n, d])
                 && *inputs[1] == TensorType::f32(&[b, s.heads, s.pooled, d])
                 && *inputs[2] == TensorType::f32(&[b, s.heads, s.n])
                 && (!self.padded || *inputs[3] == TensorType::u32(&[b, s.pooled]))
@@ -215,54 +210,81 @@ impl Op for ChooseBlocks {
         vec![None; c.inputs.len()]
     }
 
-    fn lower(&self, _: &LowerContext, inputs: &[&TensorType], _: &[TensorType]) -> Lowered {
+    fn lower(&self, context: &LowerContext, inputs: &[&TensorType], _: &[TensorType]) -> Lowered {
         let (s, c) = (self.sizes(inputs), &self.choice);
         let strips = self.strips(&s);
         let (total, blocks) = (self.batch * s.lists, s.n.div_ceil(c.block));
         let (weights, scores) = (Slot::Scratch(0), Slot::Scratch(1));
         let mut dispatches = Vec::new();
         for strip in &strips {
+            if !self.lots {
+                dispatches.push(self.weigh(context, &s, strip, weights));
+            }
             let words = [
-                [s.n, s.heads, s.lists, c.group],
-                [strip.first, strip.count, strip.quads(), strip.width],
-                [s.pooled, s.dim / 4, blocks, total],
-                [c.block / c.stride, c.length / c.stride, c.block, c.count],
+                [s.n, s.lists, strip.first, strip.count],
+                [strip.width, blocks, total, c.block / c.stride],
+                [c.length / c.stride, c.block, c.count, 0],
             ];
-            let mut words: Vec<u32> = words.as_flattened().iter().map(|&x| x as u32).collect();
-            words.extend([self.padded.into(), (self.scale as f32).to_bits()]);
-            let dispatch = |entry, bindings, groups, flops| Dispatch {
+            let words: Vec<u32> = words.as_flattened().iter().map(|&x| x as u32).collect();
+            let last = (strip.first + strip.count) / c.block + 1;
+            let strip_slot = if self.lots { Slot::In(0) } else { weights };
+            dispatches.push(Dispatch {
                 source: Source::Table("attention/choose_blocks"),
-                entry,
+                entry: if self.lots { "choose_by_lot" } else { "choose" },
                 consts: vec![],
                 uniform: uniform(&words),
-                bindings,
-                groups,
-                flops,
-            };
-            // What nobody reads still has to be bound.
-            let read = |slot| if self.lots { Slot::In(0) } else { slot };
-            if !self.lots {
-                let real = ("real", Slot::In(if self.padded { 3 } else { 0 }));
-                let [x, ..] = invocations(strip.quads() * strip.width.div_ceil(4));
-                dispatches.push(dispatch(
-                    "weigh",
-                    vec![("q", Slot::In(0)), ("k", Slot::In(1)), ("lse", Slot::In(2)), real, ("weights", weights)],
-                    [x, 1, total as u32],
-                    (self.batch * s.heads * strip.count * strip.width * (2 * s.dim + 4)) as u64,
-                ));
-            }
-            let last = (strip.first + strip.count) / c.block + 1;
-            dispatches.push(dispatch(
-                if self.lots { "choose_by_lot" } else { "choose" },
-                vec![("strip", read(weights)), ("scores", scores), ("chosen", Slot::Out(0))],
-                invocations(total * strip.count),
-                (total * strip.count * last * c.count) as u64,
-            ));
+                bindings: vec![("strip", strip_slot), ("scores", scores), ("chosen", Slot::Out(0))],
+                groups: invocations(total * strip.count),
+                flops: (total * strip.count * last * c.count) as u64,
+            });
         }
         let most = |size: fn(&Strip) -> usize| strips.iter().map(size).max().unwrap_or(0) as u64;
-        let weights = if self.lots { 4 } else { 16 * total as u64 * most(|s| s.quads() * s.width) };
+        let weights = if self.lots { 0 } else { 4 * total as u64 * most(|s| s.count * s.width) };
         let scores = 4 * (total * blocks) as u64 * most(|s| s.count);
         Lowered { dispatches, scratch: vec![weights, scores] }
+    }
+}
+
+impl ChooseBlocks {
+    /// The weights of a strip's pooled keys, summed over the heads of each list: `[lists, queries, keys]`.
+    fn weigh(&self, context: &LowerContext, s: &Sizes, strip: &Strip, to: Slot) -> Dispatch {
+        let (staging, rows, lanes) = if !context.software {
+            // Two tiles would fit into what workgroups have everywhere; this kernel fills one.
+            let tile = (16_384 / 2 / (s.dim.next_multiple_of(4) * 4) / 4 * 4).clamp(4, 32);
+            (Staging::Tiled(tile), 1, 64.min(context.max_invocations.max(1) as usize))
+        } else {
+            // Unrolled text grows with the rows.
+            let rows = (256 / s.dim.next_multiple_of(4)).clamp(1, 8);
+            let lanes = context.subgroup.unwrap_or(4).clamp(4, 8) as usize;
+            (if has_quads(context) { Staging::Quad } else { Staging::Direct }, rows, lanes)
+        };
+        let (masking, padding) = (Masking::Diagonal, self.padded);
+        let spec = Spec { dim: s.dim, rows, lanes, staging, masking, padding, bias: false, half: false };
+        let kernel = wgsl::weigh(&spec);
+        let total = self.batch * s.lists;
+        // No rule is asked.
+        let mut words = vec![0u32; 8];
+        words.extend([s.n, s.pooled, s.heads, self.batch * s.heads].map(|x| x as u32));
+        words.extend([s.lists, strip.width, 0, 0].map(|x| x as u32));
+        words.extend([(self.scale as f32).to_bits(), 0, 0]);
+        words.extend([rows * lanes, 1, strip.first, strip.count, self.choice.group].map(|x| x as u32));
+        let slot = |name| match name {
+            "q" => Slot::In(0),
+            "k" => Slot::In(1),
+            "lse" => Slot::In(2),
+            "padding" => Slot::In(3),
+            "strip" => to,
+            _ => unreachable!("{name} is no tensor of the weights"),
+        };
+        Dispatch {
+            source: Source::Generated { name: format!("choose_blocks.weigh_d{}", s.dim), wgsl: kernel.wgsl.into() },
+            entry: kernel.entry,
+            consts: vec![],
+            uniform: bytemuck::cast_slice(&words).to_vec(),
+            bindings: kernel.bindings.iter().map(|&name| (name, slot(name))).collect(),
+            groups: [strip.count.div_ceil(rows * lanes) as u32, total as u32, 1],
+            flops: (self.batch * s.heads * strip.count * strip.width * (2 * s.dim + 4)) as u64,
+        }
     }
 }
 
@@ -274,8 +296,6 @@ impl Graph {
         let [batch, _, _, dim] = self.shape(q)[..] else { panic!("q is [B, H, N, D]") };
         let scale = 1.0 / (dim as f64).sqrt();
         let op = ChooseBlocks { choice, scale, padded: real.is_some(), lots: false, batch };
-        let missing = dim.next_multiple_of(4) - dim;
-        let [q, pooled] = [q, pooled].map(|x| self.pad(x, 3, 0, missing, 0.0));
         let inputs: Vec<Node> = [q, pooled, lse].into_iter().chain(real).collect();
         self.apply1(op, &inputs)
     }

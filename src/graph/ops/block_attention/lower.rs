@@ -33,7 +33,7 @@ fn class(name: &str, op: &BlockAttention, inputs: &[&TensorType]) -> String {
 }
 
 /// Whether quads of invocations can hand values round: the subgroup is made of whole quads.
-fn has_quads(context: &LowerContext) -> bool {
+pub(in crate::graph::ops) fn has_quads(context: &LowerContext) -> bool {
     context.subgroup.is_some_and(|width| width.is_multiple_of(4))
 }
 

@@ -8,7 +8,7 @@ mod lower;
 mod rows;
 pub mod wgsl;
 
-pub(super) use lower::workgroup;
+pub(super) use lower::{has_quads, workgroup};
 pub(super) use rows::{add, dot};
 
 use crate::graph::{

@@ -28,27 +28,28 @@ impl Call<'_> {
         Spec { dim: s.dim, rows, lanes, staging, masking: Masking::Diagonal, padding, bias: false, half: false }
     }
 
-    /// Rows of an invocation that keeps `tensors` of them in registers, and invocations of a workgroup.
-    fn shape(&self, tensors: usize) -> (usize, usize) {
+    /// Rows of an invocation that keeps `tensors` of them in `registers` of four numbers, and invocations of a workgroup.
+    fn shape(&self, registers: usize, tensors: usize) -> (usize, usize) {
         if self.context.software {
-            // As wide as the adapter's vectors; unrolled text grows with the rows.
-            let rows = (512 / self.s.dim.next_multiple_of(4) / tensors).clamp(1, 4);
+            // As wide as the adapter's vectors; unrolled text grows with the rows, and so does the time to compile it.
+            let rows = (registers / self.s.dim.div_ceil(4) / tensors).clamp(1, 8);
             (rows, self.context.subgroup.unwrap_or(4).clamp(4, 8) as usize)
         } else {
             (1, 64.min(self.context.max_invocations.max(1) as usize))
         }
     }
 
-    /// The kernel over the queries' lists.
+    /// The kernel over the queries' lists. Loads cost more than what is computed for a neighbour in vain, so that it pays to
+    /// have many of them.
     fn by_query(&self, tensors: usize) -> (Spec, Owned) {
-        let (rows, lanes) = self.shape(tensors);
+        let (rows, lanes) = self.shape(256, tensors);
         let block = rows * lanes;
         (self.spec(Staging::Chosen, (rows, lanes)), Owned { block, parts: 1, groups: self.s.n.div_ceil(block) })
     }
 
     /// The kernel over the blocks' readers.
     fn by_key(&self, tensors: usize) -> (Spec, Owned) {
-        let (rows, lanes) = self.shape(tensors);
+        let (rows, lanes) = self.shape(128, tensors);
         let block = self.op.block;
         let (rows, lanes) = workgroup(block, rows, lanes, 1);
         let parts = block.div_ceil(rows * lanes);

@@ -1,15 +1,64 @@
-//! Blocks of keys that the device chose for each query: how a query reaches its keys, and a key the queries that chose it.
+//! Blocks of keys that the device chose for each query: what it chooses by, how a query reaches its keys, and a key the queries
+//! that chose it.
 //!
 //! Of the uniforms `list_heads` is the number of lists of a batch entry and `reserved_b` how many heads share one; `block` the
 //! keys of a block and `reserved_c` how many blocks there are; `reserved_a` is 1 where no key behind a query's own position is
 //! allowed.
 
 use super::text::Text;
-use super::{LOWEST, Staging};
+use super::{Kernel, LOWEST, Spec, Staging};
 use std::fmt::Write;
 
 /// The list of this head, counted over all.
 const OWN_LIST: &str = "bh / u.heads * u.list_heads + bh % u.heads / u.reserved_b";
+
+/// `strip[list, query, key] = Σ over the heads of a list of exp(scale q·k - lse)`, for `reserved_b` queries from `reserved_a` on and
+/// the first `list_blocks` keys, in fours. What is ahead of a query is weighed too. One workgroup in y for each list;
+/// `reserved_c` is how many heads share it.
+pub fn weigh(spec: &Spec) -> Kernel {
+    let mut t = Text::bare(spec);
+    t.forward = true;
+    t.declare("q", "read", spec.element());
+    t.declare("k", "read", spec.element());
+    t.declare("lse", "read", "f32");
+    if spec.padding {
+        t.declare("padding", "read", "u32");
+    }
+    t.declare("strip", "read_write", "vec4<f32>");
+    t.uniforms_and_tiles();
+    t.begin("weigh", "n");
+    let rows = spec.rows;
+    line!(t, "    let list = bh;\n    let heads = bh / u.list_heads * u.heads;");
+    line!(t, "    let first_head = bh % u.list_heads * u.reserved_c;");
+    line!(t, "    for (var h = first_head; h < min(first_head + u.reserved_c, u.heads); h += 1u) {{");
+    line!(t, "    let bh = heads + h;\n    let own = bh * u.n;\n    let other = bh * u.m;");
+    for r in 0..rows {
+        line!(t, "    let i{r} = u.reserved_a + min(row + {r}u, u.reserved_b - 1u);");
+    }
+    for r in 0..rows {
+        t.load_owned(&[("q", "u.scale")], r);
+        line!(t, "    let lse{r} = lse[own + i{r}];");
+    }
+    line!(t, "    let start = 0u;\n    let stop = min(u.list_blocks, u.m);");
+    t.stage(&["k"]);
+    t.steps(|t| {
+        t.open_rows(&["k"]);
+        t.scores("s", "q", "k");
+        t.mask_padding();
+        for r in 0..rows {
+            line!(t, "            if row + {r}u < u.reserved_b {{");
+            line!(t, "                let to = ((list * u.reserved_b + row + {r}u) * u.list_blocks + j) / 4u;");
+            line!(t, "                var weight = exp(s{r} - lse{r});");
+            line!(
+                t,
+                "                if h > first_head {{\n                    weight += strip[to];\n                }}"
+            );
+            line!(t, "                strip[to] = weight;\n            }}");
+        }
+    });
+    line!(t, "    }}");
+    t.end()
+}
 
 impl Text {
     /// The loop over the key blocks of the owned queries, `list` `[lists, N, list_blocks]`, ascending and filled up with numbers

@@ -22,6 +22,7 @@ mod chosen;
 mod pairs;
 mod text;
 
+pub use chosen::weigh;
 use std::fmt::Write;
 use text::Text;
 

@@ -97,7 +97,7 @@ impl Text {
     }
 
     /// Takes padded keys out of the scores.
-    fn mask_padding(&mut self) {
+    pub(super) fn mask_padding(&mut self) {
         if !self.spec.padding {
             return;
         }

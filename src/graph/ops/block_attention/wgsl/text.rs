@@ -72,12 +72,17 @@ impl Text {
         for name in scalars {
             t.declare(name, "read_write", "f32");
         }
-        line!(t, "@group(1) @binding(0) var<uniform> u: Params;");
-        if let Staging::Tiled(tile) = spec.staging {
-            line!(t, "var<workgroup> tile_a: array<vec4<f32>, {}>;", tile * t.chunks);
-            line!(t, "var<workgroup> tile_b: array<vec4<f32>, {}>;", tile * t.chunks);
-        }
+        t.uniforms_and_tiles();
         t
+    }
+
+    /// What is declared behind the tensors.
+    pub(super) fn uniforms_and_tiles(&mut self) {
+        line!(self, "@group(1) @binding(0) var<uniform> u: Params;");
+        if let Staging::Tiled(tile) = self.spec.staging {
+            line!(self, "var<workgroup> tile_a: array<vec4<f32>, {}>;", tile * self.chunks);
+            line!(self, "var<workgroup> tile_b: array<vec4<f32>, {}>;", tile * self.chunks);
+        }
     }
 
     pub(super) fn end(mut self) -> Kernel {
