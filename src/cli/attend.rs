@@ -46,8 +46,8 @@ type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let variant = find_variant(&arguments.id)?;
     let (params, seed) = read_params(variant, &arguments.params)?;
-    tensors::check_output(&arguments.output)?;
-    let bytes = tensors::read_bytes(&arguments.input)?;
+    tensors::check_output("--output", &arguments.output)?;
+    let bytes = tensors::read_bytes("--input", &arguments.input)?;
     let file = tensors::parse(&bytes, &arguments.input)?;
     let mut setup = read_setup(&file, params, seed, arguments.causal)?;
     read_structure(variant, &file, &mut setup)?;

@@ -66,7 +66,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let (backend, options) = arguments.backend.wanted()?;
     // Asked first: a race of minutes must not end in a file that cannot be written.
     if let Some(out) = &arguments.out {
-        super::tensors::check_output(out)?;
+        super::tensors::check_output("--out", out)?;
     }
     let single = if arguments.matmul.is_empty() {
         vec![]

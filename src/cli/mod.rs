@@ -8,6 +8,7 @@ mod failure;
 mod list;
 mod output;
 mod tensors;
+mod train;
 
 pub use failure::Failure;
 
@@ -42,6 +43,8 @@ enum Command {
     Attend(attend::Arguments),
     /// Time and memory of variants over lengths
     Bench(bench::Arguments),
+    /// Train a small transformer on a task
+    Train(train::Arguments),
 }
 
 /// Runs the command that the arguments name.
@@ -65,6 +68,7 @@ pub fn main() -> ExitCode {
         Command::Describe { id, json } => describe::run(&id, json),
         Command::Attend(arguments) => attend::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Train(arguments) => train::run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

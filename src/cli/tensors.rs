@@ -12,9 +12,9 @@ use std::path::Path;
 /// Files above this are not read into memory.
 const LARGEST_FILE: u64 = 16 << 30;
 
-/// The bytes of a file that may be a tensor file.
-pub fn read_bytes(path: &Path) -> Result<Vec<u8>, Failure> {
-    let wrong = |what: String| Failure::Request(format!("--input {}: {what}", path.display()));
+/// The bytes of the file that an option names.
+pub fn read_bytes(option: &str, path: &Path) -> Result<Vec<u8>, Failure> {
+    let wrong = |what: String| Failure::Request(format!("{option} {}: {what}", path.display()));
     let facts = fs::metadata(path).map_err(|e| wrong(e.to_string()))?;
     if !facts.is_file() {
         return Err(wrong("is not a file".into()));
@@ -77,7 +77,7 @@ fn list(names: &[&str]) -> String {
     if names.is_empty() { "no tensors".into() } else { names.join(", ") }
 }
 
-/// Writes F32 tensors. The file appears under its name only once it is complete.
+/// Writes F32 tensors for `--output`.
 pub fn write(
     path: &Path,
     tensors: &BTreeMap<String, (Vec<usize>, Vec<f32>)>,
@@ -92,12 +92,18 @@ pub fn write(
         .collect();
     let bytes =
         views.and_then(|views| safetensors::serialize(views, Some(metadata))).map_err(|e| wrong(e.to_string()))?;
+    write_bytes("--output", path, &bytes)
+}
+
+/// Writes the file that an option names; it appears under its name only once it is complete.
+pub fn write_bytes(option: &str, path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    let wrong = |what: String| Failure::Request(format!("{option} {}: {what}", path.display()));
     let name = path.file_name().ok_or_else(|| wrong("is not the name of a file".into()))?;
     let mut partial = name.to_owned();
     partial.push(format!(".{}.part", std::process::id()));
     let partial = path.with_file_name(partial);
     let written = fs::File::create(&partial)
-        .and_then(|mut file| file.write_all(&bytes).and_then(|()| file.sync_all()))
+        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
         .and_then(|()| fs::rename(&partial, path));
     written.map_err(|e| {
         // What failed may have left the partial file behind, or never made it.
@@ -107,16 +113,16 @@ pub fn write(
 }
 
 /// Refuses an output that could not be written, before anything is computed.
-pub fn check_output(path: &Path) -> Result<(), Failure> {
+pub fn check_output(option: &str, path: &Path) -> Result<(), Failure> {
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
     if path.file_name().is_none() || path.is_dir() {
-        return Err(Failure::Request(format!("--output {}: is not the name of a file", path.display())));
+        return Err(Failure::Request(format!("{option} {}: is not the name of a file", path.display())));
     }
     if !folder.is_dir() {
-        return Err(Failure::Request(format!("--output {}: there is no folder {}", path.display(), folder.display())));
+        return Err(Failure::Request(format!("{option} {}: there is no folder {}", path.display(), folder.display())));
     }
     Ok(())
 }

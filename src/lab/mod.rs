@@ -12,6 +12,7 @@ pub mod queue;
 pub mod results;
 pub mod screen;
 pub mod session;
+pub mod train;
 
 pub use embed::Embed;
 pub use engine::{Engine, Handle, Shared};

@@ -1,0 +1,156 @@
+//! Where a run's graphs are evaluated: on a device, where weights and memories stay, or by the CPU interpreter.
+
+use super::Error;
+use crate::gpu::{Gpu, Replay};
+use crate::graph::plan::{Plan, plan};
+use crate::graph::{Data, Graph, LowerContext, cpu};
+use std::collections::{BTreeMap, HashMap};
+
+pub type Values = BTreeMap<String, Data<f32>>;
+
+/// A graph that changes its state, and one that judges it.
+pub enum Machine {
+    Gpu { step: Box<Ready>, judge: Box<Ready> },
+    Cpu { step: Box<Graph>, judge: Box<Graph>, state: Values, outputs: Values },
+}
+
+/// A graph on the device.
+pub struct Ready {
+    pub plan: Plan,
+    pub replay: Replay,
+}
+
+impl Ready {
+    /// Writes those values that the graph reads.
+    fn write(&self, values: &Values) -> Result<(), Error> {
+        for (name, data) in values {
+            if let Some((buffer, _)) = self.plan.inputs.get(name) {
+                match data {
+                    Data::Real(x) => self.replay.write(*buffer, bytemuck::cast_slice(x))?,
+                    Data::Index(x) => self.replay.write(*buffer, bytemuck::cast_slice(x))?,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn output(&self, name: &str) -> Result<Vec<f32>, Error> {
+        let (buffer, ty) = &self.plan.outputs[name];
+        Ok(bytemuck::pod_collect_to_vec(&self.replay.read_range(*buffer, 0, ty.bytes()).await?))
+    }
+}
+
+impl Machine {
+    /// Makes everything that steps and judgements need; the judgement reads the step's weights where they are.
+    pub async fn new(step: Graph, judge: Graph, gpu: Option<&Gpu>) -> Result<Self, Error> {
+        let Some(gpu) = gpu else {
+            let bytes = plan(&step, &LowerContext::default()).peak_bytes();
+            let fits = usize::try_from(bytes).is_ok_and(|bytes| Vec::<u8>::new().try_reserve_exact(bytes).is_ok());
+            if !fits {
+                return Err(Error::OutOfMemory(bytes));
+            }
+            let (state, outputs) = Default::default();
+            return Ok(Self::Cpu { step: Box::new(step), judge: Box::new(judge), state, outputs });
+        };
+        let context = LowerContext::on(gpu);
+        let step = plan(&step, &context);
+        let step = Ready { replay: Replay::new(gpu, &step.program).await?, plan: step };
+        let judge = plan(&judge, &context);
+        let shared: HashMap<_, _> = (judge.inputs.iter())
+            .filter_map(|(name, (to, _))| Some((*to, step.replay.buffer(step.plan.inputs.get(name)?.0).clone())))
+            .collect();
+        let replay = Replay::sharing(gpu, &judge.program, &shared).await?;
+        Ok(Self::Gpu { step: Box::new(step), judge: Box::new(Ready { plan: judge, replay }) })
+    }
+
+    /// Writes weights and memories.
+    pub fn load(&mut self, values: Values) -> Result<(), Error> {
+        match self {
+            Self::Gpu { step, .. } => step.write(&values)?,
+            Self::Cpu { state, .. } => state.extend(values),
+        }
+        Ok(())
+    }
+
+    /// One step on these inputs. A device is given work and not waited for. What is cancelled has changed nothing.
+    pub fn step(&mut self, given: Values, cancelled: &dyn Fn() -> bool) -> Result<(), Error> {
+        match self {
+            Self::Gpu { step, .. } => {
+                step.write(&given)?;
+                step.replay.submit()?;
+            }
+            Self::Cpu { step, state, outputs, .. } => {
+                state.extend(given);
+                let updates;
+                (*outputs, updates) = evaluate(step, state, cancelled)?;
+                state.extend(updates);
+            }
+        }
+        Ok(())
+    }
+
+    /// A number that the last step gave.
+    pub async fn number(&self, name: &str) -> Result<f32, Error> {
+        match self {
+            Self::Gpu { step, .. } => Ok(step.output(name).await?[0]),
+            Self::Cpu { outputs, .. } => Ok(outputs.get(name).map_or(f32::NAN, |data| data.real()[0])),
+        }
+    }
+
+    /// What the judgement gives for these inputs, by the names of its outputs.
+    pub async fn judge<const K: usize>(
+        &mut self,
+        given: Values,
+        names: [&str; K],
+        cancelled: &dyn Fn() -> bool,
+    ) -> Result<[Vec<f32>; K], Error> {
+        let mut results = [const { Vec::new() }; K];
+        match self {
+            Self::Gpu { judge, .. } => {
+                judge.write(&given)?;
+                judge.replay.run(cancelled).await?;
+                for (result, name) in results.iter_mut().zip(names) {
+                    *result = judge.output(name).await?;
+                }
+            }
+            Self::Cpu { judge, state, .. } => {
+                state.extend(given);
+                let (outputs, _) = evaluate(judge, state, cancelled)?;
+                results = names.map(|name| outputs[name].real().to_vec());
+            }
+        }
+        Ok(results)
+    }
+
+    /// A weight or memory as it is now; none where the step does not read it.
+    pub async fn read(&self, name: &str) -> Result<Option<Vec<f32>>, Error> {
+        match self {
+            Self::Gpu { step, .. } => match step.plan.inputs.get(name) {
+                Some((buffer, ty)) => {
+                    let bytes = step.replay.read_range(*buffer, 0, ty.bytes()).await?;
+                    Ok(Some(bytemuck::pod_collect_to_vec(&bytes)))
+                }
+                None => Ok(None),
+            },
+            Self::Cpu { state, .. } => Ok(state.get(name).map(|data| data.real().to_vec())),
+        }
+    }
+
+    /// The step's plan, for its timeline of memory; none on the interpreter.
+    pub fn plan(&self) -> Option<&Plan> {
+        match self {
+            Self::Gpu { step, .. } => Some(&step.plan),
+            Self::Cpu { .. } => None,
+        }
+    }
+}
+
+fn evaluate(graph: &Graph, inputs: &Values, cancelled: &dyn Fn() -> bool) -> Result<(Values, Values), Error> {
+    let mut run = cpu::Run::new(graph, inputs)?;
+    while run.step() {
+        if cancelled() {
+            return Err(cpu::Error::Cancelled.into());
+        }
+    }
+    Ok(run.finish_updated())
+}

@@ -1,0 +1,234 @@
+//! A training run, driven step by step.
+
+use super::machine::{Machine, Values};
+use super::{Checkpoint, Error, RunConfig};
+use crate::gpu::Gpu;
+use crate::graph::plan::Plan;
+use crate::graph::{Data, Graph, Kind};
+use crate::model::optimiser::NUMBERS;
+use crate::model::{Architecture, ModelConfig, Parameter, judgement, parameters, training_step};
+use crate::random;
+use crate::task::{Batch, Part, Score, Task};
+use std::collections::BTreeMap;
+
+/// Bytes of one tensor where the CPU interpreter runs.
+const HOST_TENSOR_BYTES: u64 = 1 << 31;
+
+/// A model in training.
+pub struct Run {
+    config: RunConfig,
+    task: Box<dyn Task>,
+    parameters: Vec<Parameter>,
+    /// Shapes of weights and memories by name: what a checkpoint holds.
+    state: BTreeMap<String, Vec<usize>>,
+    machine: Machine,
+    step: u64,
+    flops: u64,
+}
+
+/// What the last step gave.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
+pub struct Reading {
+    /// Steps done.
+    pub step: u64,
+    /// Mean cross-entropy of the judged positions of its batch, in nats, before the update.
+    pub loss: f32,
+    /// Norm of the gradient before clipping.
+    pub norm: f32,
+    /// The learning rate.
+    pub rate: f64,
+}
+
+/// How well the model does on sequences that it does not learn from.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct Evaluation {
+    pub step: u64,
+    /// Mean cross-entropy of judged positions, in nats.
+    pub loss: f64,
+    pub score: Score,
+}
+
+impl Run {
+    /// A run at its beginning, on a device or, without one, on the CPU interpreter.
+    ///
+    /// # Errors
+    /// What the configuration asks for and is not taken; what the device can't.
+    pub async fn new(config: &RunConfig, gpu: Option<&Gpu>) -> Result<Self, Error> {
+        let mut run = Self::made(config, gpu).await?;
+        let mut state: Values = (run.state.iter())
+            .map(|(name, shape)| (name.clone(), Data::Real(vec![0.0; shape.iter().product()])))
+            .collect();
+        state.extend(run.parameters.iter().map(|p| (p.name.clone(), Data::Real(p.draw(run.config.seed)))));
+        run.machine.load(state)?;
+        Ok(run)
+    }
+
+    /// A run that goes on where a checkpoint was taken. `config` may differ in everything but the model's tensors; with the
+    /// checkpoint's own configuration, losses are those of a run that never stopped.
+    ///
+    /// # Errors
+    /// As [`Run::new`], and when tensors are missing, unknown or of another shape.
+    pub async fn resume(config: &RunConfig, checkpoint: &Checkpoint, gpu: Option<&Gpu>) -> Result<Self, Error> {
+        let mut run = Self::made(config, gpu).await?;
+        let wrong = |what: String| Err(Error::Checkpoint(what));
+        if let Some(name) = checkpoint.tensors.keys().find(|&name| !run.state.contains_key(name)) {
+            return wrong(format!("the configuration's model has no tensor `{name}`"));
+        }
+        let mut state = Values::new();
+        for (name, shape) in &run.state {
+            match checkpoint.tensors.get(name) {
+                Some((have, data)) if have == shape => state.insert(name.clone(), Data::Real(data.clone())),
+                Some((have, _)) => return wrong(format!("tensor `{name}` is {have:?}; it takes {shape:?}")),
+                None => return wrong(format!("tensor `{name}` is missing")),
+            };
+        }
+        run.machine.load(state)?;
+        run.step = checkpoint.step;
+        Ok(run)
+    }
+
+    async fn made(config: &RunConfig, gpu: Option<&Gpu>) -> Result<Self, Error> {
+        let mut config = config.clone();
+        let limit = gpu.map_or(HOST_TENSOR_BYTES, |gpu| gpu.caps().max_binding_bytes.min(gpu.caps().max_buffer_bytes));
+        let task = config.complete(limit)?;
+        let step = training_step(&config.model, &config.optimiser, config.batch, config.seed);
+        let judge = judgement(&config.model, config.batch, config.seed);
+        let state = state_of(&step.graph, &step.parameters);
+        let flops = step.graph.cost().flops;
+        let machine = Machine::new(step.graph, judge.graph, gpu).await?;
+        Ok(Self { config, task, parameters: step.parameters, state, machine, step: 0, flops })
+    }
+
+    /// The configuration, with what the task decided.
+    pub fn config(&self) -> &RunConfig {
+        &self.config
+    }
+
+    pub fn task(&self) -> &dyn Task {
+        &*self.task
+    }
+
+    /// Steps done.
+    pub fn steps(&self) -> u64 {
+        self.step
+    }
+
+    /// Numbers that are learned.
+    pub fn weights(&self) -> u64 {
+        parameters::count(&self.parameters)
+    }
+
+    /// Floating-point operations of one step, by the ops' own count.
+    pub fn flops(&self) -> u64 {
+        self.flops
+    }
+
+    /// The plan of a step, with its timeline of memory; none on the interpreter.
+    pub fn plan(&self) -> Option<&Plan> {
+        self.machine.plan()
+    }
+
+    /// One step. A device is given the work and not waited for; see [`Run::reading`].
+    ///
+    /// # Errors
+    /// The device's; where `cancelled` answers true on the interpreter, nothing has changed.
+    pub fn step(&mut self, cancelled: &dyn Fn() -> bool) -> Result<(), Error> {
+        let config = &self.config;
+        let batch = self.task.batch(config.seed, Part::Train, self.step, config.batch);
+        let mut given = inputs(&config.model, &batch, self.task.causal());
+        let t = self.step + 1;
+        for (name, value) in NUMBERS.iter().zip(config.optimiser.numbers(t, config.steps)) {
+            given.insert((*name).to_owned(), Data::Real(vec![value as f32]));
+        }
+        let word = random::bits(config.seed, random::stream("dropout"), t);
+        given.insert("seed".into(), Data::Index(vec![word as u32, (word >> 32) as u32]));
+        self.machine.step(given, cancelled)?;
+        self.step = t;
+        Ok(())
+    }
+
+    /// What the last step gave; waits for it.
+    ///
+    /// # Errors
+    /// The device's.
+    pub async fn reading(&self) -> Result<Reading, Error> {
+        let rate = self.config.optimiser.rate_at(self.step.max(1), self.config.steps);
+        let (loss, norm) = (self.machine.number("loss").await?, self.machine.number("norm").await?);
+        Ok(Reading { step: self.step, loss, norm, rate })
+    }
+
+    /// Judges the model on the first batches of the held-out part, without dropout.
+    ///
+    /// # Errors
+    /// The device's, or cancelled.
+    pub async fn evaluate(&mut self, cancelled: &dyn Fn() -> bool) -> Result<Evaluation, Error> {
+        let config = &self.config;
+        let mut evaluation = Evaluation { step: self.step, loss: 0.0, score: Score::default() };
+        let mut judged = 0.0;
+        for index in 0..config.evaluation.batches {
+            let batch = self.task.batch(config.seed, Part::Held, index, config.batch);
+            let given = inputs(&config.model, &batch, self.task.causal());
+            let [losses, hits] = self.machine.judge(given, ["losses", "hits"], cancelled).await?;
+            evaluation.loss += losses.iter().map(|&x| f64::from(x)).sum::<f64>();
+            judged += batch.judged.iter().map(|&x| f64::from(x)).sum::<f64>();
+            // A miss is any token but the right one.
+            let predicted = |(&hit, &target): (&f32, &u32)| if hit > 0.0 { target } else { u32::MAX };
+            let predictions: Vec<u32> = hits.iter().zip(&batch.targets).map(predicted).collect();
+            evaluation.score.merge(&Score::new(&batch, config.model.length, &predictions));
+        }
+        evaluation.loss /= f64::max(judged, 1.0);
+        Ok(evaluation)
+    }
+
+    /// The run as it is now.
+    ///
+    /// # Errors
+    /// The device's.
+    pub async fn checkpoint(&self) -> Result<Checkpoint, Error> {
+        let mut tensors = BTreeMap::new();
+        for (name, shape) in &self.state {
+            let data = self.machine.read(name).await?;
+            let data = data.ok_or_else(|| Error::Checkpoint(format!("`{name}` is not there")))?;
+            tensors.insert(name.clone(), (shape.clone(), data));
+        }
+        Ok(Checkpoint { config: self.config.clone(), step: self.step, tensors })
+    }
+}
+
+/// Shapes of weights, and of what else a step carries on.
+fn state_of(graph: &Graph, parameters: &[Parameter]) -> BTreeMap<String, Vec<usize>> {
+    let carried = graph.updates().iter().filter_map(|(input, _)| match &graph.entry(*input).kind {
+        Kind::Input { name } => Some((name.clone(), graph.shape(*input).to_vec())),
+        _ => None,
+    });
+    carried.chain(parameters.iter().map(|p| (p.name.clone(), p.shape.clone()))).collect()
+}
+
+/// What a network reads of a batch.
+///
+/// The encoder of an encoder–decoder reads the input, and the decoder the answers before the one it gives. Where a token's
+/// answer is the next token, the encoder reads each row up to its first judged position, and the decoder reads the row.
+fn inputs(model: &ModelConfig, batch: &Batch, causal: bool) -> Values {
+    let mut values = Values::from([
+        ("targets".to_owned(), Data::Index(batch.targets.clone())),
+        ("judged".to_owned(), Data::Real(batch.judged.clone())),
+    ]);
+    let mut tokens = batch.inputs.clone();
+    if model.architecture == Architecture::EncoderDecoder {
+        let mut source = batch.inputs.clone();
+        let rows = source.chunks_mut(model.length).zip(tokens.chunks_mut(model.length));
+        for (row, (source, tokens)) in rows.enumerate() {
+            let at = row * model.length..(row + 1) * model.length;
+            if causal {
+                let first = batch.judged[at].iter().position(|&judged| judged > 0.0);
+                source[first.map_or(model.length, |first| first + 1)..].fill(model.blank());
+            } else {
+                tokens[0] = model.blank();
+                tokens[1..].copy_from_slice(&batch.targets[at][..model.length - 1]);
+            }
+        }
+        values.insert("source".into(), Data::Index(source));
+    }
+    values.insert("tokens".into(), Data::Index(tokens));
+    values
+}
