@@ -95,8 +95,8 @@ pub static VARIANT: Variant = Variant {
     summary: "Each query skims the whole past through summaries of some tokens each, reads in full the few blocks whose summaries \
               drew most attention, and always sees its neighbours; learned gates mix the three. What it reads in full no longer \
               grows with the length, and what it skims is one key in sixteen, so the cost still grows as the square, but with a \
-              small factor: from some thousand tokens on it is well below full attention. Trained from the start, since the gates \
-              and keys have to learn their parts. Use it for language models with very long contexts; not for short texts, for \
+              small factor: from some thousand tokens on its arithmetic is a fraction of full attention's, and its time follows \
+              later. It is trained from the start, since gates and keys have to learn their parts. Use it for language models with very long contexts; not for short texts, for \
               which three branches cost more than they save, and not where the future must be seen.",
     complexity: "O(N (N / d + n l' + w) D) time, O(N) memory",
     exponent: 2.0,
@@ -162,7 +162,8 @@ fn extras(s: &Setup) -> Vec<Extra> {
     }
     if s.choice(&SELECTION) == "random" {
         let shape = [s.heads.div_ceil(group(s)), s.length, s.length.div_ceil(block)];
-        extras.push(tensor("lots", &shape, "each query's lots of the blocks", false, false, Init::Normal(1.0)));
+        let role = "lots of the N / select_block blocks, for each group of heads and each query";
+        extras.push(tensor("lots", &shape, role, false, false, Init::Normal(1.0)));
     }
     let roles = [
         ["keys that are compressed", "values that are compressed"],

@@ -1,25 +1,26 @@
-//! A picture of what is read: the choice itself depends on the data, and is drawn by lot here.
+//! A picture of what is read: the choice itself follows the data, and is drawn by lot here.
 
 use super::*;
 use crate::attention::draw::Stream;
 use crate::pattern::Bits;
 use std::sync::Arc;
 
-/// What some query may read: its window, the blocks that are always chosen, some others, and of the compressed past the middle of
-/// every block.
+/// Blocks that are neither the first nor among the last two, of those that a query reads.
+const OTHERS: usize = 2;
+
+/// What queries may read: the first block, the last two, in which the window lies, some others, and of every block before them
+/// one key that stands for it. Blocks are large enough to be seen: with the parameters' own sizes so few tokens have no more
+/// blocks than are read.
 pub fn sketch(s: &Setup) -> Rule {
-    let Choice { length, stride, block, count, .. } = choice(s);
-    let (n, near) = (s.length, s.int(&WINDOW) / 4);
+    let (n, block) = (s.length, (s.length / 11).max(2));
     let row = |_: usize, i: usize| {
         let own = i / block;
         // Neighbours mostly choose alike.
-        let mut lots = Stream::new(s.seed, "nsa", &[i / (block / 2).max(1)]);
-        let mut chosen = vec![0, own];
-        while own > 2 && chosen.len() < count.min(own) {
-            chosen.push(1 + lots.below(own - 1));
-        }
-        let summary = |j: usize| j % stride == length / 2 % stride && j + length <= i;
-        (0..n).map(|j| j <= i && (i - j < near || chosen.contains(&(j / block)) || summary(j))).collect()
+        let mut lots = Stream::new(s.seed, "nsa", &[2 * i / block]);
+        let mut chosen = vec![0, own, own.saturating_sub(1)];
+        chosen.extend((0..OTHERS).filter(|_| own > 2).map(|_| 1 + lots.below(own - 2)));
+        let stands_for_its_block = |j: usize| j % block == block / 2;
+        (0..n).map(|j| j <= i && (chosen.contains(&(j / block)) || stands_for_its_block(j))).collect()
     };
     Rule::Bits { bits: Arc::new(Bits::from_rows(1, n, n, row)) }
 }
