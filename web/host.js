@@ -19,6 +19,12 @@ globalThis.attentionLabHost = {
     const { saveChart } = await import('./charts.js');
     await saveChart(element, name, kind);
   },
+  // The text of a file beside this module.
+  async fetchText(path) {
+    const response = await fetch(new URL(path, import.meta.url));
+    if (!response.ok) throw new Error(`${path}: ${response.status}`);
+    return response.text();
+  },
   saveText(name, type, text) {
     this.saveBlob(name, new Blob([text], { type }));
   },

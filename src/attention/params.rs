@@ -1,5 +1,6 @@
 //! Parameters of variants: their descriptors, which become controls, options and URL keys, and checked values.
 
+use super::restricted::near_root;
 use std::collections::BTreeMap;
 
 /// A parameter's type, range and default.
@@ -76,7 +77,20 @@ impl std::fmt::Display for Value {
     }
 }
 
+/// Parameters whose 0 stands for a size that follows the root of the length.
+const FOLLOW_THE_ROOT: [&str; 2] = ["stride", "block"];
+
 impl Param {
+    /// The value that is really used where `value` was chosen for `n` tokens: a 0 may stand for a size that follows the length.
+    pub fn in_use(&self, value: &Value, n: usize) -> Value {
+        match (self.kind, value) {
+            (ParamKind::Int { min: 0, .. }, Value::Int(0)) if FOLLOW_THE_ROOT.contains(&self.name) => {
+                Value::Int(near_root(n))
+            }
+            _ => value.clone(),
+        }
+    }
+
     /// The default for sequence length `n`.
     pub fn default(&self, n: usize) -> Value {
         match self.kind {

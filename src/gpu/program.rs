@@ -1,5 +1,6 @@
 //! What the device is asked to do: buffers and dispatches as plain data, made by `graph::plan`, replayed by `gpu::replay`.
 
+use super::kernel::{kernel, specialise};
 use std::rc::Rc;
 
 /// What a buffer is for; the memory ledger counts by it.
@@ -43,6 +44,28 @@ pub enum Source {
     /// WGSL made at run time from a fused elementwise chain. Bindings are `@group(0) @binding(i)` in the order of
     /// [`Step::bindings`], uniforms `@group(1) @binding(0)`.
     Generated { name: String, wgsl: Rc<str> },
+}
+
+impl Source {
+    /// The kernel file, or what a generated kernel is called.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Table(name) => name,
+            Self::Generated { name, .. } => name,
+        }
+    }
+}
+
+impl Step {
+    /// The shader as the device compiles it, with the constants of this dispatch that are written into it; empty where there
+    /// is no such kernel.
+    pub fn wgsl(&self) -> String {
+        let text = match &self.source {
+            Source::Table(name) => kernel(name).map_or("", |kernel| kernel.wgsl),
+            Source::Generated { wgsl, .. } => wgsl,
+        };
+        specialise(text, &self.consts)
+    }
 }
 
 /// One dispatch.

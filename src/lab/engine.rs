@@ -12,6 +12,7 @@ mod pause;
 mod prepared;
 pub mod rates;
 mod shared;
+mod sources;
 mod sweep;
 mod timing;
 mod tune;
@@ -220,6 +221,10 @@ impl Engine {
             }
             &Command::Probe { plate, query, key } if plate < 2 => self.probe(plate, query, key).await,
             Command::Probe { .. } => Ok(()),
+            &Command::Sources { plate } => {
+                self.tell_sources(plate);
+                Ok(())
+            }
             Command::Sweep { experiment, lengths, backward } => {
                 self.sweep((**experiment).clone(), lengths, *backward, watch).await
             }
@@ -327,6 +332,7 @@ fn name(command: &Command) -> &'static str {
         Command::Explore { .. } => "explore",
         Command::Show { .. } => "show",
         Command::Probe { .. } => "probe",
+        Command::Sources { .. } => "sources",
         Command::Sweep { .. } => "sweep",
         Command::Cancel => "cancel",
         Command::Visible { .. } => "visible",

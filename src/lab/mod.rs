@@ -1,5 +1,6 @@
 //! The lab: one configuration everywhere, the protocol between a face (page, command line) and the engine, the engine.
 
+pub mod abilities;
 pub mod describe;
 pub mod embed;
 pub mod engine;

@@ -73,6 +73,8 @@ pub enum Command {
     },
     /// Asks for one cell and its row; answered by `Cell`.
     Probe { plate: usize, query: usize, key: usize },
+    /// Asks for the shaders that a plate's variant runs as it stands; answered by `Sources`.
+    Sources { plate: usize },
     /// Starts a sweep over lengths; answered by `Point`s and `SweepDone`.
     Sweep { experiment: Box<Experiment>, lengths: Vec<usize>, backward: bool },
     /// Stops what is running as soon as it can be stopped.
@@ -131,6 +133,21 @@ pub struct Point {
     pub refused: Option<String>,
 }
 
+/// One shader module of a plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shader {
+    /// The kernel file, or what a generated kernel was made for.
+    pub name: String,
+    /// Entry points that are run, in order.
+    pub entries: Vec<String>,
+    /// Stages in which it runs, in order.
+    pub stages: Vec<String>,
+    /// Dispatches that run it.
+    pub dispatches: usize,
+    /// What the device compiles, constants filled in.
+    pub wgsl: String,
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Event {
@@ -172,6 +189,14 @@ pub enum Event {
         rank: usize,
         allowed: bool,
         row: Vec<f32>,
+    },
+    /// The shaders of a plate's variant, in the order in which they first run. `on_device` is false where the CPU
+    /// interpreter computes and these are what a GPU would run.
+    Sources {
+        plate: usize,
+        variant: String,
+        on_device: bool,
+        shaders: Vec<Shader>,
     },
     Point {
         point: Point,

@@ -27,7 +27,7 @@ impl Queue {
 
     /// Whether a command waits that makes the one being served pointless.
     pub fn outdates(&self, serving: &Command) -> bool {
-        let looks = matches!(serving, Command::Show { .. } | Command::Probe { .. });
+        let looks = matches!(serving, Command::Show { .. } | Command::Probe { .. } | Command::Sources { .. });
         let changes = |waiting: &Command| looks && matches!(waiting, Command::Explore { .. });
         self.0.iter().any(|w| matches!(w, Command::Cancel) || replaces(w, serving) || changes(w))
     }
@@ -49,6 +49,7 @@ fn replaces(new: &Command, old: &Command) -> bool {
     match (new, old) {
         (Command::Explore { .. }, Command::Explore { .. }) | (Command::Visible { .. }, Command::Visible { .. }) => true,
         (Command::Show { plate: a, .. }, Command::Show { plate: b, .. })
+        | (Command::Sources { plate: a }, Command::Sources { plate: b })
         | (Command::Probe { plate: a, .. }, Command::Probe { plate: b, .. }) => a == b,
         _ => false,
     }
@@ -63,7 +64,7 @@ fn rank(command: &Command) -> u8 {
         | Command::LoseDevice => 0,
         Command::Explore { .. } => 1,
         Command::Show { .. } => 2,
-        Command::Probe { .. } => 3,
+        Command::Probe { .. } | Command::Sources { .. } => 3,
         Command::Sweep { .. } => 4,
     }
 }

@@ -3,6 +3,7 @@
 use super::browser;
 use super::components::banners::Banners;
 use super::components::masthead::Masthead;
+use super::components::sheet::Sheet;
 use super::components::state_line::StateLine;
 use super::pages::attention::Attention;
 use super::pages::speed::Speed;
@@ -33,6 +34,7 @@ pub fn mount(root: web_sys::HtmlElement) {
         browser::offer_commands(lab);
         explore(lab);
         provide_context(super::components::text_input::Tokens::of(lab));
+        provide_context(super::components::sheet::HasSheet);
         provide_context(super::pages::speed::Overlays(RwSignal::new(Vec::new())));
         view! { <Page/> }
     })
@@ -67,6 +69,9 @@ fn Page() -> impl IntoView {
     let place = lab.of(|experiment| Place::of(experiment.view));
     view! {
         <div class="shell">
+            <Show when=move || place.get() == Place::Attention>
+                <a class="skip" href="#matrix-0" on:click=move |ev| { ev.prevent_default(); browser::focus("matrix-0") }>{t("nav.skip")}</a>
+            </Show>
             <Masthead/>
             <StateLine/>
             <Banners/>
@@ -76,6 +81,7 @@ fn Page() -> impl IntoView {
                 <div hidden=move || place.get() != Place::Speed><Speed/></div>
                 <Show when=move || place.get() == Place::Train><p class="coming">{t("coming.train")}</p></Show>
             </main>
+            <Sheet/>
             <footer class="colophon">
                 <span>{t("colophon.survey")}" "<a href="https://arxiv.org/abs/2103.14636">"arXiv 2103.14636"</a></span>
                 <span>{t("colophon.local")}</span>

@@ -20,6 +20,9 @@ extern "C" {
     /// `web/host.js`: saves a text as a file.
     #[wasm_bindgen(js_namespace = attentionLabHost, js_name = saveText)]
     pub fn save_text(name: &str, kind: &str, text: &str);
+    /// `web/host.js`: the text of a file of the lab.
+    #[wasm_bindgen(js_namespace = attentionLabHost, js_name = fetchText, catch)]
+    pub async fn fetch_text(path: &str) -> Result<JsValue, JsValue>;
     /// `web/host.js`: starts the engine's worker.
     #[wasm_bindgen(js_namespace = attentionLabHost, js_name = startWorker, catch)]
     pub fn start_worker() -> Result<web_sys::Worker, JsValue>;
@@ -88,6 +91,20 @@ pub fn query() -> String {
     window().location().search().unwrap_or_default().trim_start_matches('?').to_owned()
 }
 
+/// Whether the window is wide enough for two columns.
+pub fn is_wide() -> bool {
+    window().match_media("(min-width: 48rem)").ok().flatten().is_none_or(|media| media.matches())
+}
+
+/// Gives the focus to an element, and brings it into sight.
+pub fn focus(id: &str) {
+    if let Some(element) = document().get_element_by_id(id)
+        && let Ok(element) = element.dyn_into::<web_sys::HtmlElement>()
+    {
+        let _ = element.focus();
+    }
+}
+
 /// Whether the browser offers WebGPU at all; whether there is an adapter only the engine finds out.
 pub fn has_webgpu() -> bool {
     js_sys::Reflect::get(&window().navigator(), &"gpu".into()).is_ok_and(|gpu| gpu.is_object())
@@ -121,8 +138,12 @@ fn write_address(query: &str) {
 /// Copies the page's address, as it is for this experiment at this moment.
 pub async fn copy_address(query: String) -> bool {
     write_address(&query);
-    let address = window().location().href().unwrap_or_default();
-    let copied = window().navigator().clipboard().write_text(&address);
+    copy_text(&window().location().href().unwrap_or_default()).await
+}
+
+/// Copies a text; false where the browser refuses.
+pub async fn copy_text(text: &str) -> bool {
+    let copied = window().navigator().clipboard().write_text(text);
     wasm_bindgen_futures::JsFuture::from(copied).await.is_ok()
 }
 

@@ -3,6 +3,8 @@
 
 pub mod format;
 pub mod geometry;
+pub mod leak;
+pub mod maths;
 pub mod messages;
 pub use crate::lab::results;
 pub mod texts;

@@ -4,7 +4,7 @@ use super::geometry;
 use super::link::Link;
 use crate::attention::{self, Param, Params, Setup, Value, Variant};
 use crate::lab::experiment::{Complaint, Experiment, Pool, View};
-use crate::lab::protocol::{AdapterFacts, Backend, Command, Event, Notice, Numbers, Point, Viewport};
+use crate::lab::protocol::{AdapterFacts, Backend, Command, Event, Notice, Numbers, Point, Shader, Viewport};
 use leptos::prelude::*;
 use reactive_stores::Store;
 
@@ -28,6 +28,9 @@ pub struct Session {
     pub cursor: Option<(usize, usize)>,
     pub locked: bool,
     pub sweep: Sweep,
+    /// The plate of whose variant the sheet is open.
+    pub sheet: Option<usize>,
+    pub sources: Option<Sources>,
     pub system_dark: bool,
 }
 
@@ -78,6 +81,15 @@ pub struct Drawn {
     pub non_finite: u64,
     pub pool: Pool,
     pub ms: f64,
+}
+
+/// The shaders that a variant runs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sources {
+    pub variant: String,
+    /// False where the processor computes and a GPU would run these.
+    pub on_device: bool,
+    pub shaders: Vec<Shader>,
 }
 
 /// One cell and its row.
@@ -236,6 +248,9 @@ impl Lab {
                     state.cell = Some(Cell { query, key, score, weight, rank, allowed, row });
                 }
             }),
+            Event::Sources { variant, on_device, shaders, .. } => {
+                session.sources().set(Some(Sources { variant, on_device, shaders }));
+            }
             Event::Point { point, done, total, seconds_left } => session.sweep().update(|sweep| {
                 sweep.points.retain(|old| (&old.variant, old.length) != (&point.variant, point.length));
                 sweep.points.push(point);

@@ -29,6 +29,7 @@ const NOT_COPIED: &[&str] = &["node_modules", "package.json", "package-lock.json
 /// tests/browser/page.spec.mjs holds what the page really loads to the same budget.
 const LATER: &[&str] = &[
     "vendor/",
+    "maths/",
     "embed",
     "tutorial",
     "styles/embed",

@@ -18,8 +18,14 @@ pub const CIVIDIS: [[u8; 3]; 9] = [
     [0xfe, 0xe8, 0x38],
 ];
 
-/// Blue, neutral, orange from -1 to 1.
-pub const SIGNED: [[u8; 3]; 3] = [[0x21, 0x66, 0xac], [0xf3, 0xf1, 0xec], [0xc8, 0x60, 0x1a]];
+/// Blue, neutral, orange from -1 to 1; in a dark page nothing is dark, and what differs shines.
+pub fn signed(dark: bool) -> [[u8; 3]; 3] {
+    if dark {
+        [[0x5a, 0xa9, 0xf2], [0x26, 0x28, 0x2c], [0xf0, 0x96, 0x4c]]
+    } else {
+        [[0x21, 0x66, 0xac], [0xf3, 0xf1, 0xec], [0xc8, 0x60, 0x1a]]
+    }
+}
 
 /// What is not finite.
 pub const LOUD: [u8; 3] = [0xff, 0x00, 0xb4];
@@ -136,7 +142,7 @@ fn step(view: View, dark: bool, t: f32) -> [u8; 3] {
     if is_pattern(view) {
         mix(absent(dark), ink(dark), t)
     } else if is_signed(view) {
-        gradient(&SIGNED, t)
+        gradient(&signed(dark), t)
     } else {
         gradient(&CIVIDIS, t)
     }
@@ -173,9 +179,12 @@ mod tests {
             assert_eq!(&rgba[8..11], LOUD);
             assert_eq!(&rgba[12..16], [0xe6, 0xe4, 0xde, 255]);
         }
-        let signed = Values { width: 3, cells: vec![-2.0, 0.0, 2.0], domain: [-2.0, 2.0], largest: 2.0, non_finite: 0 };
-        let rgba = paint(&signed, View::Difference, Scale::Linear, false);
-        assert_eq!([&rgba[..3], &rgba[4..7], &rgba[8..11]], [&SIGNED[0][..], &SIGNED[1], &SIGNED[2]]);
+        let differences =
+            Values { width: 3, cells: vec![-2.0, 0.0, 2.0], domain: [-2.0, 2.0], largest: 2.0, non_finite: 0 };
+        for dark in [false, true] {
+            let rgba = paint(&differences, View::Difference, Scale::Linear, dark);
+            assert_eq!([&rgba[..3], &rgba[4..7], &rgba[8..11]], signed(dark).each_ref().map(|colour| &colour[..]));
+        }
     }
 
     #[test]

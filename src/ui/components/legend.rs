@@ -1,7 +1,7 @@
 //! What a plate's colours mean: a bar with its domain, or a key of colours; how cells were pooled; what was not finite.
 
 use crate::lab::experiment::{Pool, Scale, View};
-use crate::lab::picture::colour::{CIVIDIS, LOUD, SIGNED, absent, hatch, ink, partial};
+use crate::lab::picture::colour::{CIVIDIS, LOUD, absent, hatch, ink, partial, signed as signed_stops};
 use crate::lab::protocol::Viewport;
 use crate::ui::format;
 use crate::ui::state::{SessionStoreFields, use_lab};
@@ -19,7 +19,10 @@ pub fn Legend(index: usize) -> impl IntoView {
     let drawn = Memo::new(move |_| lab.session.plates().with(|plates| plates[index].drawn.clone()));
     let signed = move || matches!(lab.of_view(), View::Scores | View::Difference);
     let bar = move || {
-        format!("background:linear-gradient(to right,{})", if signed() { stops(&SIGNED) } else { stops(&CIVIDIS) })
+        format!(
+            "background:linear-gradient(to right,{})",
+            if signed() { stops(&signed_stops(lab.dark())) } else { stops(&CIVIDIS) }
+        )
     };
     let domain = move || drawn.get().map_or([0.0, 1.0], |drawn| drawn.domain);
     let scale = lab.of(|e| e.scale);
@@ -76,6 +79,11 @@ pub fn Legend(index: usize) -> impl IntoView {
             Pool::Mean => t("legend.pool_mean"),
         })
     };
+    // The one kernel that visits other blocks than those of the text's own order.
+    let reordered = move || {
+        let strided = lab.session.experiment().with(|e| e.variants.get(index).is_some_and(|id| id == "sparse_strided"));
+        (strided && lab.of_view() == View::Blocks).then(|| t("caption.reordered"))
+    };
     // Many small weights are all one dark on a scale to 1; which scale is shown stays the visitor's choice.
     let faint = Memo::new(move |_| {
         let plain = lab.of_view() == View::Weights && scale.get() == Scale::Linear;
@@ -98,7 +106,7 @@ pub fn Legend(index: usize) -> impl IntoView {
         {bar_view}
         {hint}
         {keys}
-        <p>{move || crate::ui::texts::lookup(&format!("caption.{}", lab.of_view().id()))}" "{pooled}</p>
+        <p>{move || crate::ui::texts::lookup(&format!("caption.{}", lab.of_view().id()))}" "{reordered}" "{pooled}</p>
     }
 }
 

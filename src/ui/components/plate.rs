@@ -4,7 +4,10 @@
 //! plate has the focus, or with Ctrl), pinch and keys zoom. Both plates share viewport and cursor.
 
 use super::gallery::{family_key, glyph};
+use super::leak::Leak;
 use super::legend::Legend;
+use super::sheet::OpenSheet;
+use crate::attention::Causal;
 use crate::lab::experiment::View;
 use crate::lab::protocol::{Command, Viewport};
 use crate::ui::browser;
@@ -83,6 +86,7 @@ pub fn Plate(index: usize) -> impl IntoView {
             <header>
                 <span class="glyph" aria-hidden="true">{move || known_variant().map(|v| glyph(v.family))}</span>
                 <h3>{move || known_variant().map(|v| v.name)}</h3>
+                <OpenSheet index/>
                 <Show when=move || lab.of_view() == View::Weights || lab.of_view() == View::Scores || lab.of_view() == View::Difference>
                     <span class="chip" title=t("plate.untrained_title")>{t("plate.untrained")}</span>
                 </Show>
@@ -90,7 +94,7 @@ pub fn Plate(index: usize) -> impl IntoView {
             <div class="field">
                 <Axis across queries=true/>
                 <Axis across queries=false/>
-                <div class="frame" node_ref=frame tabindex="0" role="application" aria-roledescription=t("plate.role")
+                <div class="frame" id=format!("matrix-{index}") node_ref=frame tabindex="0" role="application" aria-roledescription=t("plate.role")
                     aria-label=label aria-describedby="plate-keys" data-zoomed=move || close.get().then_some("")
                     data-panning=move || panning.get().then_some("")
                     data-locked=move || session.locked().get().then_some("")
@@ -103,12 +107,21 @@ pub fn Plate(index: usize) -> impl IntoView {
                     on:keydown=move |ev| keyed(lab, &ev)>
                     <canvas node_ref=canvas aria-hidden="true" class:blank=refused></canvas>
                     <Cursor/>
+                    {move || leaking(lab, index).map(|id| view! { <Leak id/> })}
                     {move || waiting(lab, index).map(|text| view! { <p class="wait">{text}</p> })}
                 </div>
             </div>
             <figcaption><Legend index/></figcaption>
         </figure>
     }
+}
+
+/// The variant whose leak is drawn: it was refused because it has no causal form.
+fn leaking(lab: Lab, index: usize) -> Option<&'static str> {
+    let refused = lab.session.plates().with(|plates| plates[index].refusal.is_some());
+    let (causal, id) = lab.session.experiment().with(|e| (e.causal, e.variants.get(index).cloned()));
+    let variant = known(&[id?]).first().copied()?;
+    (refused && causal && matches!(variant.causal, Causal::Never(_))).then_some(variant.id)
 }
 
 /// What the plate waits for, in words; nothing once a picture stands on it.

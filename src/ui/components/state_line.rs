@@ -94,7 +94,7 @@ fn ParamNoun(variant: &'static attention::Variant, param: &'static attention::Pa
     let word = Signal::derive(move || match value.get() {
         Value::Bool(true) => said.clone(),
         Value::Bool(false) => fill("state.without", &[("name", &said)]),
-        other => format!("{said} {other}"),
+        other => format!("{said} {}", param.in_use(&other, n.get())),
     });
     let choices = Signal::derive(move || match param.kind {
         ParamKind::Bool { .. } => vec![("1".into(), t("state.yes").into()), ("0".into(), t("state.no").into())],

@@ -3,6 +3,7 @@
 use super::gallery::{family_key, glyph, in_order};
 use crate::attention;
 use crate::lab::protocol::Command;
+use crate::ui::browser;
 use crate::ui::format;
 use crate::ui::geometry::LENGTHS;
 use crate::ui::state::{Lab, Phase, SessionStoreFields, Sweep, use_lab};
@@ -48,6 +49,9 @@ pub fn SweepSetup() -> impl IntoView {
     view! {
         <fieldset id="contenders">
             <legend>{t("sweep.contenders")}</legend>
+            // Where the charts stand below the list, it would push them out of sight.
+            <details open=browser::is_wide()>
+            <summary>{move || fill("sweep.chosen", &[("n", &chosen.with(Vec::len).to_string())])}</summary>
             <ul>{in_order().into_iter().map(|variant| view! {
                 <li data-family=family_key(variant.family)><label>
                     <input type="checkbox" id=format!("contender-{}", variant.id)
@@ -62,6 +66,7 @@ pub fn SweepSetup() -> impl IntoView {
                     <span>{variant.name}</span>
                 </label></li>
             }).collect_view()}</ul>
+            </details>
         </fieldset>
         <fieldset id="lengths">
             <legend>{t("sweep.lengths")}</legend>
