@@ -16,8 +16,8 @@ use super::components::readout::Readout;
 use super::components::state_line::StateLine;
 use super::components::sweep::{SweepSetup, begin_sweep};
 use super::components::text_input::Tokens;
-use super::components::thumbnail::mask_of;
 use super::components::tools::Tools;
+use super::drawing;
 use super::pages::speed::Overlays;
 use super::state::{Lab, Place, SessionStoreFields, known, setup_of, use_lab};
 use super::texts::{self, t};
@@ -187,16 +187,16 @@ fn Still() -> impl IntoView {
             let draw = |variant: &'static crate::attention::Variant| {
                 let mut setup = setup_of(experiment, variant.id);
                 (setup.length, setup.keys) = (n, n);
-                (variant, n, mask_of(variant, &setup, n))
+                (variant, drawing::still(variant, &setup))
             };
             known(&experiment.variants).into_iter().take(MOST_STILL).map(draw).collect::<Vec<_>>()
         })
     };
     move || {
-        drawings().into_iter().map(|(variant, n, path)| view! {
-            <svg viewBox=format!("0 0 {n} {n}") role="img" aria-label=variant.name data-family=super::components::gallery::family_key(variant.family)>
-                <rect width=n height=n fill="var(--family)" fill-opacity="0.08"/>
-                <path d=path fill="var(--family)" fill-opacity="0.6"/>
+        drawings().into_iter().map(|(variant, drawing)| view! {
+            <svg viewBox=format!("0 0 {0} {0}", drawing.side) role="img" aria-label=variant.name data-family=super::components::gallery::family_key(variant.family)>
+                <rect width=drawing.side height=drawing.side fill="var(--family)" fill-opacity="0.08"/>
+                {drawing.shades.into_iter().map(|(shade, path)| view! { <path d=path fill="var(--family)" fill-opacity=(0.6 * shade).to_string()/> }).collect_view()}
             </svg>
         }).collect_view()
     }

@@ -1,6 +1,7 @@
 //! The page, in Leptos. Everything that only computes (numbers to words, viewports, texts) builds natively too and is
 //! tested there; everything that touches a document is wasm32 only.
 
+pub mod drawing;
 pub mod format;
 pub mod geometry;
 pub mod leak;
