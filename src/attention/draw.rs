@@ -11,6 +11,8 @@ pub enum Init {
     Uniform(f32),
     /// Normal with this standard deviation.
     Normal(f32),
+    /// The difference of two Gumbel numbers: standard logistic.
+    Logistic,
     /// Rows of standard normal length whose directions are uniform on the sphere and, in each run of as many rows as a row
     /// has elements, orthogonal to each other.
     Orthogonal,
@@ -75,6 +77,10 @@ impl Extra {
                 indices.map(|i| (2.0 * random::uniform(seed, stream, i) - 1.0) as f32 * bound).collect()
             }
             Init::Normal(deviation) => indices.map(|i| random::normal(seed, stream, i) as f32 * deviation).collect(),
+            Init::Logistic => {
+                let logit = |u: f64| (u / (1.0 - u)).ln();
+                indices.map(|i| logit(random::uniform(seed, stream, i)) as f32).collect()
+            }
             Init::Orthogonal => self.draw_orthogonal(seed, stream),
         }
     }
@@ -140,7 +146,11 @@ mod tests {
 
     #[test]
     fn moments_fit_the_distribution() {
-        for (init, deviation) in [(Init::Uniform(0.5), 0.5 / 3f64.sqrt()), (Init::Normal(2.0), 2.0)] {
+        for (init, deviation) in [
+            (Init::Uniform(0.5), 0.5 / 3f64.sqrt()),
+            (Init::Normal(2.0), 2.0),
+            (Init::Logistic, std::f64::consts::PI / 3f64.sqrt()),
+        ] {
             let x = drawn("E", init, 3);
             let mean = x.iter().map(|&x| f64::from(x)).sum::<f64>() / x.len() as f64;
             let variance = x.iter().map(|&x| (f64::from(x) - mean).powi(2)).sum::<f64>() / x.len() as f64;

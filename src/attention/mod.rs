@@ -134,7 +134,12 @@ pub struct Variant {
 impl Variant {
     /// What a pattern that follows the data may look like, for small pictures: that of some chance data.
     pub fn sketch(&self, s: &Setup) -> Option<Rule> {
-        (self.id == nsa::VARIANT.id).then(|| nsa::sketch(s))
+        match self.id {
+            id if id == nsa::VARIANT.id => Some(nsa::sketch(s)),
+            id if id == adaptive_span::VARIANT.id => Some(adaptive_span::sketch(s)),
+            id if id == sparsebert::VARIANT.id => Some(sparsebert::sketch(s)),
+            _ => None,
+        }
     }
 
     /// Why there is no effective matrix, where there is none: the output of some methods is not linear in the values.
@@ -182,10 +187,10 @@ macro_rules! variants {
 variants! { $
     full_naive full sliding_window star
     sparse_strided sparse_fixed cascade logsparse blockbert longformer bigbird
-    entmax
+    entmax sparsebert
     sinkhorn reformer routing
     linformer synthesizer nystromformer linear performer clustered
-    transformer_xl compressive funnel nsa custom rnn lstm gru bahdanau
+    transformer_xl compressive funnel adaptive_span nsa custom rnn lstm gru bahdanau
 }
 
 /// The variant with this id.

@@ -151,6 +151,7 @@ pub fn drawn(init: Init) -> String {
         Init::Uniform(_) => "uniform".into(),
         Init::Normal(_) => "normal".into(),
         Init::Orthogonal => "rows orthogonal in groups, of normal length".into(),
+        Init::Logistic => "logistic".into(),
         Init::Structure { .. } => "from the seed".into(),
     }
 }

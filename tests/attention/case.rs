@@ -1,7 +1,9 @@
 //! One call of a variant with seeded random inputs, and the ways to compute it.
 
 use crate::close::Random;
-use attention_lab::attention::{self, Causal, EffectiveFactors, Inputs, OwnLoss, Params, Request, Setup, Variant};
+use attention_lab::attention::{
+    self, Causal, EffectiveFactors, Inputs, OwnLoss, Params, Request, Setup, Value, Variant,
+};
 use attention_lab::graph::{Data, Dtype, Float, Graph, Real, cpu};
 use attention_lab::reference::{self, Tape};
 use std::collections::BTreeMap;
@@ -87,6 +89,19 @@ pub fn configurations(id: &str) -> &'static [&'static str] {
             r#"{"landmarks": 8, "conv_kernel": 5}"#,
             r#"{"landmarks": 5, "iterations": 12, "conv_kernel": 0, "choose": "random"}"#,
         ],
+        "adaptive_span" => &[
+            r#"{"max_span": 24, "ramp": 6}"#,
+            r#"{"max_span": 40, "ramp": 15, "spans": "random"}"#,
+            r#"{"max_span": 9, "ramp": 3, "itself": false}"#,
+        ],
+        "sparsebert" => &[
+            "{}",
+            r#"{"form": "log", "temperature": 70, "diagonal": false}"#,
+            r#"{"structure": "pair"}"#,
+            r#"{"structure": "pair", "form": "log", "diagonal": false}"#,
+            r#"{"phase": "deployed", "sparsity": 80}"#,
+            r#"{"phase": "deployed", "structure": "pair", "sparsity": 85, "diagonal": false, "mask": "random"}"#,
+        ],
         "entmax" => &["{}", r#"{"alpha": "1.5"}"#, r#"{"alpha": "2"}"#],
         "bahdanau" => &[r#"{"units": 7}"#],
         "lstm" => &["{}", r#"{"forget_bias": 0}"#],
@@ -159,9 +174,26 @@ pub fn tolerance(id: &str) -> Tolerance {
     }
 }
 
+/// How much larger than those of others the terms of a gradient are, where it may vanish: over one key a softmax has none, and
+/// a mask that takes 10⁴ from scores, or leaves a thousandth of a weight, has that many times its rounding errors.
+pub fn amplified(case: &Case, name: &str) -> f64 {
+    let is_log = case.setup.params.0.get("form") == Some(&Value::Choice("log".into()));
+    if case.variant.id == "sparsebert" && name == "dlogits" {
+        if !is_log {
+            1e4
+        } else if case.setup.keys <= 2 {
+            1e3
+        } else {
+            1.0
+        }
+    } else {
+        1.0
+    }
+}
+
 /// Whether the weights of a row must sum to 1.
 pub fn sums_to_one(id: &str) -> bool {
-    !["linformer", "nystromformer", "compressive", "sinkhorn", "routing", "nsa"].contains(&id)
+    !["sparsebert", "linformer", "nystromformer", "compressive", "sinkhorn", "routing", "nsa"].contains(&id)
 }
 
 /// The parameters that make 70 tokens, of which the last 33 are padding, what `json` makes of 37: constants of a method that

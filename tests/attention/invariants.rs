@@ -6,7 +6,7 @@ use crate::case::{
 };
 use crate::close::{Random, assert_close};
 use crate::device::{self, on_each};
-use attention_lab::attention::Request;
+use attention_lab::attention::{Request, Value};
 use attention_lab::graph::Data;
 
 /// Values taken from columns of the identity give columns of the matrix that mixes them: all of it, in ⌈M / D⌉ runs. It must be
@@ -95,6 +95,11 @@ fn assert_sums_are_one_or_zero(case: &Case, sums: &[f64]) {
 fn sees_something(case: &Case, row: usize) -> bool {
     let (s, i) = (&case.setup, row % case.setup.length);
     let instance = row / s.length;
+    // The first token has nobody but itself.
+    let alone = case.variant.id == "adaptive_span" && i == 0 && s.params.0.get("itself") == Some(&Value::Bool(false));
+    if alone && s.keys == s.length {
+        return false;
+    }
     (case.variant.rule)(s).is_none_or(|rule| rule.keys(rule.head_of(instance, s.heads), i, s.length, s.keys) > 0)
 }
 
@@ -169,7 +174,8 @@ pub fn padded_tokens_change_nothing(id: &str) {
             let is_drawn = ["links", "project", "positions", "neighbours"]
                 .iter()
                 .any(|name| json.contains(&format!(r#""{name}": "random""#)));
-            if id == "blockbert" || is_drawn || (id == "bigbird" && !json.contains("etc")) {
+            if id == "blockbert" || is_drawn || json.contains("deployed") || (id == "bigbird" && !json.contains("etc"))
+            {
                 continue;
             }
             let case = Case::new(id, Shape::of(short), causal, json, Request::default());

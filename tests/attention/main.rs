@@ -16,6 +16,7 @@ mod limits_of_memory;
 mod losses;
 mod memory;
 mod patterns;
+mod spans;
 mod values;
 
 macro_rules! tests {

@@ -1,6 +1,6 @@
 //! Outputs and gradients against the naive definition in f64.
 
-use crate::case::{Case, Shape, causalities, configurations, configurations_for, tolerance, variant};
+use crate::case::{Case, Shape, amplified, causalities, configurations, configurations_for, tolerance, variant};
 use crate::close::{assert_close_to_scale, rms};
 use crate::device;
 use attention_lab::attention::Request;
@@ -83,10 +83,12 @@ fn check(case: &Case, gpu: Option<&Gpu>) {
     if case.request.grad {
         want.extend(case.naive_gradients());
     }
-    let floor = VANISHING * want.values().map(|x| rms(x)).fold(0.0, f64::max);
+    let usual = want.iter().filter(|(name, _)| amplified(case, name) == 1.0);
+    let floor = VANISHING * usual.map(|(_, x)| rms(x)).fold(0.0, f64::max);
     let compare = |how: &str, got: &BTreeMap<String, Vec<f64>>, forward: f64, gradient: f64| {
         for (name, want) in &want {
-            let (tolerance, floor) = if name == "out" { (forward, 0.0) } else { (gradient, floor) };
+            let (tolerance, floor) =
+                if name == "out" { (forward, 0.0) } else { (gradient, floor * amplified(case, name)) };
             assert_close_to_scale(&format!("{} {name} on {how}", case.label()), want, &got[name], tolerance, floor);
         }
     };

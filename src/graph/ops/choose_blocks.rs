@@ -259,7 +259,8 @@ impl ChooseBlocks {
             (if has_quads(context) { Staging::Quad } else { Staging::Direct }, rows, lanes)
         };
         let (masking, padding) = (Masking::Diagonal, self.padded);
-        let spec = Spec { dim: s.dim, rows, lanes, staging, masking, padding, bias: false, half: false };
+        let spec =
+            Spec { dim: s.dim, rows, lanes, staging, masking, padding, bias: false, distances: false, half: false };
         let kernel = wgsl::weigh(&spec);
         let total = self.batch * s.lists;
         // No rule is asked.

@@ -2,13 +2,14 @@
 //! `ds = p (dout v^T - delta)`: `dq = scale ds k`, `dk = scale ds^T q`, `dv = p^T dout`. On the device dq walks the list by
 //! query blocks, dk and dv the transposed one by key blocks, so that nothing is added atomically and runs repeat bit for bit.
 
+use super::distances::BlockAttentionDistancesBackward;
 use super::{BlockAttention, SOFTMAX_FLOPS, lower};
 use crate::graph::{
     Cost, Data, Float, GradContext, Graph, LowerContext, Lowered, Node, Op, ShapeError, TensorType, Tunable,
 };
 
-/// Inputs: q, k, v, o, lse, dout, the list, the transposed list, then dlse, padding and bias where there are. Outputs: dq, dk,
-/// dv.
+/// Inputs: q, k, v, o, lse, dout, the list, the transposed list, then dlse, padding, bias and
+/// distances where there are. Outputs: dq, dk, dv.
 #[derive(Debug, PartialEq)]
 pub(super) struct BlockAttentionBackward {
     pub attention: BlockAttention,
@@ -37,6 +38,10 @@ pub(super) fn gradients(op: &BlockAttention, g: &mut Graph, c: &GradContext) -> 
     let backward = || BlockAttentionBackward { attention: op.clone(), dlse: c.douts[1].is_some() };
     let mut gradients: Vec<Option<Node>> = g.apply(backward(), &inputs).into_iter().map(Some).collect();
     gradients.resize(c.inputs.len(), None);
+    if op.distances {
+        let ddistances = g.apply1(BlockAttentionDistancesBackward(backward()), &inputs);
+        gradients[op.distances_at(4)] = Some(ddistances);
+    }
     if op.bias {
         let mut dbias = g.apply1(BlockAttentionBiasBackward(backward()), &inputs);
         let shape = g.shape(*c.inputs.last().expect("the bias")).to_vec();

@@ -29,13 +29,15 @@ pub struct Call<'a, R> {
     pub bias: Option<&'a [R]>,
     /// Planes of the bias to step for a batch entry and for a head.
     pub bias_strides: (usize, usize),
+    /// Length of a head's row and the rows; see [`super::BlockAttentionOptions::distances`].
+    pub distances: Option<(usize, &'a [R])>,
 }
 
 /// One visited tile: head, rows of queries and of keys, and whether the rule must be asked.
-struct Tile {
-    head: usize,
-    rows: Range<usize>,
-    keys: Range<usize>,
+pub(super) struct Tile {
+    pub head: usize,
+    pub rows: Range<usize>,
+    pub keys: Range<usize>,
     partial: bool,
 }
 
@@ -123,7 +125,7 @@ impl<R: Float> Call<'_, R> {
     }
 
     /// `rowsum(dout * o) - dlse`.
-    fn delta(&self, o: &[R], dout: &[R], dlse: Option<&[R]>) -> Vec<R> {
+    pub(super) fn delta(&self, o: &[R], dout: &[R], dlse: Option<&[R]>) -> Vec<R> {
         let rows = o.chunks_exact(self.dim).zip(dout.chunks_exact(self.dim));
         rows.enumerate()
             .map(|(i, (o, dout))| {
@@ -134,7 +136,7 @@ impl<R: Float> Call<'_, R> {
     }
 
     /// Visits the weights p of every tile, and the gradient ds of its scores.
-    fn each_gradient(&self, lse: &[R], dout: &[R], delta: &[R], mut visit: impl FnMut(&Tile, &[R], &[R])) {
+    pub(super) fn each_gradient(&self, lse: &[R], dout: &[R], delta: &[R], mut visit: impl FnMut(&Tile, &[R], &[R])) {
         let (mut p, mut ds) = (Vec::new(), Vec::new());
         for head in 0..self.batch * self.heads {
             for (block, rows) in self.row_tiles() {
@@ -177,6 +179,9 @@ impl<R: Float> Call<'_, R> {
             let stop = ((run.first + run.count) as usize * list.block_k).min(self.m);
             for start in (run.first as usize * list.block_k..stop).step_by(TILE) {
                 let keys = start..(start + TILE).min(stop);
+                if self.out_of_reach(head, rows, &keys) {
+                    continue;
+                }
                 visit(Tile { head, rows: rows.clone(), keys, partial: !run.full });
             }
         }
@@ -197,6 +202,12 @@ impl<R: Float> Call<'_, R> {
                 let plane = b * self.bias_strides.0 + h * self.bias_strides.1;
                 let bias = &bias[(plane * self.n + i) * self.m + tile.keys.start..][..width];
                 s.iter_mut().zip(bias).for_each(|(s, &bias)| *s += bias);
+            }
+            if let Some(numbers) = self.distances_of(head) {
+                for (s, j) in s.iter_mut().zip(tile.keys.clone()) {
+                    let factor = numbers[(1 + self.distance(i, j)).min(numbers.len() - 1)];
+                    *s = if factor > R::zero() { *s + factor.ln() } else { lowest };
+                }
             }
             if tile.partial {
                 for (s, j) in s.iter_mut().zip(tile.keys.clone()) {

@@ -47,6 +47,7 @@ pub fn forward(op: &BlockAttention, context: &LowerContext, inputs: &[&TensorTyp
         "list" => Slot::In(3),
         "padding" => Slot::In(4),
         "bias" => Slot::In(4 + usize::from(op.padding)),
+        "distances" => Slot::In(op.distances_at(4)),
         "o" => Slot::Out(0),
         "lse" => Slot::Out(1),
         _ => unreachable!("{name} is no tensor of the forward pass"),
@@ -68,8 +69,12 @@ pub fn backward(op: &BlockAttentionBackward, context: &LowerContext, inputs: &[&
     let mut dispatches = vec![pre];
     let groups = call.groups(&by_query, list);
     dispatches.push(call.dispatch(&by_query, wgsl::backward_dq(&by_query), |name| slot(name, false), groups, list, 6));
-    // With a bias there would be nine storage buffers, one more than WebGPU promises.
-    let parts = if attention.bias { vec![(Part::Keys, 6), (Part::Values, 4)] } else { vec![(Part::Both, 8)] };
+    // With a bias or distances there would be nine storage buffers, one more than WebGPU promises.
+    let parts = if attention.bias || attention.distances {
+        vec![(Part::Keys, 6), (Part::Values, 4)]
+    } else {
+        vec![(Part::Both, 8)]
+    };
     for (part, products) in parts {
         let groups = call.groups(&by_key, &transposed);
         let kernel = wgsl::backward_dkv(&by_key, part);
@@ -100,6 +105,19 @@ pub fn bias_backward(op: &BlockAttentionBackward, context: &LowerContext, inputs
     Lowered { dispatches: vec![fill, pre, dbias], scratch: vec![stats] }
 }
 
+/// The gradient of the factors of distances: an invocation for each distance of each head, and one for its reach, which has none.
+pub fn distances_backward(op: &BlockAttentionBackward, context: &LowerContext, inputs: &[&TensorType]) -> Lowered {
+    let list = &op.attention.list;
+    let call = Call::new("block_attention_backward", &op.attention, inputs, op.rest());
+    let spec = call.spec(context, list.block_q, 3);
+    let (pre, stats) = statistics(op, &call, &spec, inputs);
+    let lanes = wgsl::DISTANCE_LANES;
+    let groups = [call.distances.div_ceil(lanes) as u32, call.heads, 1];
+    let kernel = wgsl::backward_distances(&spec, op.attention.rule.function());
+    let ddistances = call.dispatch(&spec, kernel, |name| slot_of(op, name, false), groups, list, 4);
+    Lowered { dispatches: vec![pre, ddistances], scratch: vec![stats] }
+}
+
 /// The first backward pass, and the bytes that it writes.
 fn statistics(op: &BlockAttentionBackward, call: &Call, spec: &Spec, inputs: &[&TensorType]) -> (Dispatch, u64) {
     let rows = inputs[0].shape[..3].iter().product::<usize>();
@@ -124,8 +142,9 @@ fn slot_of(op: &BlockAttentionBackward, name: &str, by_key: bool) -> Slot {
         "dlse" => Slot::In(8),
         "padding" => Slot::In(op.rest()),
         "bias" => Slot::In(op.rest() + usize::from(op.attention.padding)),
+        "distances" => Slot::In(op.attention.distances_at(op.rest())),
         "stats" => Slot::Scratch(0),
-        "dq" | "dbias" => Slot::Out(0),
+        "dq" | "dbias" | "ddistances" => Slot::Out(0),
         "dk" => Slot::Out(1),
         "dv" => Slot::Out(2),
         _ => unreachable!("{name} is no tensor of the backward pass"),
@@ -140,6 +159,8 @@ struct Call<'a> {
     total: u32,
     pairs: u64,
     bias: (usize, usize),
+    /// Numbers of a head in the tensor of distances; 0 where there is none.
+    distances: usize,
     half: bool,
 }
 
@@ -148,9 +169,10 @@ impl<'a> Call<'a> {
         let q = &inputs[0].shape;
         let bias = if op.bias { bias_strides(inputs[rest + usize::from(op.padding)]) } else { (0, 0) };
         let total = (q[0] * q[1]) as u32;
+        let distances = if op.distances { inputs[op.distances_at(rest)].shape[1] } else { 0 };
         let class = class(name, op, inputs);
         let half = inputs[0].dtype == Dtype::F16;
-        Self { class, op, dim: q[3], heads: q[1] as u32, total, pairs: op.pairs(inputs[0]), bias, half }
+        Self { class, op, dim: q[3], heads: q[1] as u32, total, pairs: op.pairs(inputs[0]), bias, distances, half }
     }
 
     fn groups(&self, spec: &Spec, list: &BlockList) -> [u32; 3] {
@@ -169,10 +191,11 @@ impl<'a> Call<'a> {
             Rule::Bits { .. } => Masking::Bits,
             rule => Masking::Rule { function: rule.function(), by_head: rule.by_head() },
         };
-        let (dim, padding, bias, half) = (self.dim, self.op.padding, self.op.bias, self.half);
+        let (dim, padding, bias, distances, half) =
+            (self.dim, self.op.padding, self.op.bias, self.op.distances, self.half);
         if self.op.gathers() {
             let lanes = if context.software { 8 } else { 64 };
-            return Spec { dim, rows: 1, lanes, staging: Staging::Gather, masking, padding, bias, half };
+            return Spec { dim, rows: 1, lanes, staging: Staging::Gather, masking, padding, bias, distances, half };
         }
         let quads = has_quads(context);
         let chosen = context.choices.get(&self.class).or_else(|| context.choices.get(CHOICE));
@@ -202,7 +225,7 @@ impl<'a> Call<'a> {
             }
             _ => Staging::Direct,
         };
-        Spec { dim, rows, lanes, staging, masking, padding, bias, half }
+        Spec { dim, rows, lanes, staging, masking, padding, bias, distances, half }
     }
 
     /// A dispatch over `list`; `products` is the number of floating-point operations for each pair and component.
@@ -224,7 +247,7 @@ impl<'a> Call<'a> {
         words.extend([n as u32, m as u32, self.heads, self.total]);
         words.extend([list.heads, list.query_blocks(), list.block_k, list.offsets.len()].map(|x| x as u32));
         words.extend([(self.op.scale as f32).to_bits(), self.bias.0 as u32, self.bias.1 as u32]);
-        words.extend([list.block_q as u32, parts(spec, list) as u32, 0, 0, 0]);
+        words.extend([list.block_q as u32, parts(spec, list) as u32, self.distances as u32, 0, 0]);
         let family = match spec.staging {
             Staging::Direct => "direct",
             Staging::Quad => "quad",
@@ -282,7 +305,7 @@ mod tests {
     fn every_candidate_is_a_kernel_of_its_own() {
         let rule = Rule::All { causal: true };
         let list = Rc::new(BlockList::new(&rule, 300, 300, 64, 64));
-        let op = BlockAttention { list, rule, scale: 1.0, padding: false, bias: false };
+        let op = BlockAttention { list, rule, scale: 1.0, padding: false, bias: false, distances: false };
         let (q, list) = (TensorType::f32(&[1, 2, 300, 64]), TensorType::u32(&[11]));
         let inputs = [&q, &q, &q, &list];
         let gpu = LowerContext { subgroup: Some(32), max_invocations: 256, ..LowerContext::default() };

@@ -4,6 +4,7 @@
 
 mod backward;
 mod cpu;
+mod distances;
 mod lower;
 mod rows;
 pub mod wgsl;
@@ -33,15 +34,19 @@ pub struct BlockAttentionOptions {
     pub padding: Option<Node>,
     /// f32 `[B or 1, H or 1, N, M]`, added to the scaled scores.
     pub bias: Option<Node>,
+    /// f32 `[H, 1 + P]`, not together with a bias: of each head how far a query looks at all, then the factor of its weights at
+    /// each distance |position - key| from 0 on, with P more than the rule allows. A factor of 0 leaves a pair out, and so they
+    /// must be beyond the reach: what lies there is not visited, and cost follows it.
+    pub distances: Option<Node>,
 }
 
 impl BlockAttentionOptions {
     pub fn new(list: Rc<BlockList>, rule: Rule) -> Self {
-        Self { list, rule, scale: None, padding: None, bias: None }
+        Self { list, rule, scale: None, padding: None, bias: None, distances: None }
     }
 }
 
-/// Inputs: q `[B, H, N, D]`, k and v `[B, H, M, D]`, all in f32 or all in f16, the packed list, then padding and bias where there are. Outputs: o like
+/// Inputs: q `[B, H, N, D]`, k and v `[B, H, M, D]`, all in f32 or all in f16, the packed list, then padding, bias and distances where there are. Outputs: o like
 /// q, and the log-sum-exp of each row `[B, H, N]` (-1e30 for an empty row).
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct BlockAttention {
@@ -50,12 +55,13 @@ pub(crate) struct BlockAttention {
     pub scale: f64,
     pub padding: bool,
     pub bias: bool,
+    pub distances: bool,
 }
 
 impl Graph {
     /// Attention of q `[B, H, N, D]` to k and v `[B, H, M, D]` over a block list. Returns o `[B, H, N, D]` and the log-sum-exp
     /// of each row's scores `[B, H, N]`, -1e30 where a row is empty. Both can be differentiated with respect to q,
-    /// k, v and the bias.
+    /// k, v, the bias and the factors of distances.
     pub fn block_attention(&mut self, q: Node, k: Node, v: Node, options: &BlockAttentionOptions) -> (Node, Node) {
         let dim = *self.shape(q).last().expect("q has dimensions");
         let op = BlockAttention {
@@ -64,11 +70,13 @@ impl Graph {
             scale: options.scale.unwrap_or(1.0 / (dim as f64).sqrt()),
             padding: options.padding.is_some(),
             bias: options.bias.is_some(),
+            distances: options.distances.is_some(),
         };
         let is_known = !matches!(op.rule, Rule::Listed { causal: false, .. }) || op.list.runs.iter().all(|r| r.full);
         assert!(is_known, "a pattern that is only listed has no rule to ask in partial blocks");
         let list = op.list_constant(self, false);
-        let inputs: Vec<Node> = [q, k, v, list].into_iter().chain(options.padding).chain(options.bias).collect();
+        let optional = [options.padding, options.bias, options.distances].into_iter().flatten();
+        let inputs: Vec<Node> = [q, k, v, list].into_iter().chain(optional).collect();
         let out = self.apply(op, &inputs);
         (out[0], out[1])
     }
@@ -124,7 +132,12 @@ impl BlockAttention {
         g.constant(&[words.len()], Data::Index(words))
     }
 
-    /// Pairs scored over all heads.
+    /// Where the factors of distances are among the inputs, of which padding and bias begin at `rest`.
+    fn distances_at(&self, rest: usize) -> usize {
+        rest + usize::from(self.padding) + usize::from(self.bias)
+    }
+
+    /// Pairs scored over all heads; with distances, whose reach the device knows, the most that may be.
     fn pairs(&self, q: &TensorType) -> u64 {
         self.list.pairs() * (q.shape[0] * q.shape[1] / self.list.heads) as u64
     }
@@ -168,6 +181,11 @@ impl BlockAttention {
         if self.bias && rest.next().is_none_or(|t| !fits(t)) {
             return fail(format!("the bias must be f32 [{b} or 1, {h} or 1, {n}, {m}]"));
         }
+        let of_heads =
+            |t: &TensorType| t.dtype == Dtype::F32 && t.shape.len() == 2 && t.shape[0] == h && t.shape[1] > 1;
+        if self.distances && (self.bias || self.gathers() || rest.next().is_none_or(|t| !of_heads(t))) {
+            return fail(format!("distances must be f32 [{h}, 1 + P], without a bias and with blocks"));
+        }
         Ok(())
     }
 
@@ -176,6 +194,7 @@ impl BlockAttention {
         let shape = &inputs[0].0.shape;
         let padding = self.padding.then(|| inputs[rest].1.index());
         let bias = self.bias.then(|| &inputs[rest + usize::from(self.padding)]);
+        let distances = self.distances.then(|| &inputs[self.distances_at(rest)]);
         cpu::Call {
             op: self,
             batch: shape[0],
@@ -189,6 +208,7 @@ impl BlockAttention {
             padding,
             bias: bias.map(|(_, data)| data.real()),
             bias_strides: bias.map_or((0, 0), |(ty, _)| bias_strides(ty)),
+            distances: distances.map(|(ty, data)| (ty.shape[1], data.real())),
         }
     }
 

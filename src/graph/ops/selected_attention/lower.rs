@@ -25,7 +25,17 @@ impl Call<'_> {
     fn spec(&self, staging: Staging, (rows, lanes): (usize, usize)) -> Spec {
         let Self { op, s, .. } = self;
         let padding = op.padding;
-        Spec { dim: s.dim, rows, lanes, staging, masking: Masking::Diagonal, padding, bias: false, half: false }
+        Spec {
+            dim: s.dim,
+            rows,
+            lanes,
+            staging,
+            masking: Masking::Diagonal,
+            padding,
+            bias: false,
+            distances: false,
+            half: false,
+        }
     }
 
     /// Rows of an invocation that keeps `tensors` of them in `registers` of four numbers, and invocations of a workgroup.

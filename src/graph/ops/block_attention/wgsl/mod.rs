@@ -19,10 +19,12 @@ macro_rules! line {
 }
 
 mod chosen;
+mod distances;
 mod pairs;
 mod text;
 
 pub use chosen::weigh;
+pub use distances::{DISTANCE_LANES, backward_distances};
 use std::fmt::Write;
 use text::Text;
 
@@ -70,6 +72,8 @@ pub struct Spec {
     pub padding: bool,
     /// There is an additive bias on the scores.
     pub bias: bool,
+    /// Weights have a factor by distance.
+    pub distances: bool,
     /// Tensors of rows are stored in half precision; arithmetic is in f32.
     pub half: bool,
 }
@@ -130,11 +134,12 @@ pub fn forward(spec: &Spec) -> Kernel {
             t.scores("s", "q", "k");
             t.bias();
             t.mask();
+            t.distances();
             for r in 0..rows {
                 line!(t, "            let new{r} = max(top{r}, max(max(s{r}.x, s{r}.y), max(s{r}.z, s{r}.w)));");
                 line!(t, "            let keep{r} = exp(top{r} - new{r});");
                 line!(t, "            top{r} = new{r};");
-                line!(t, "            let p{r} = exp(s{r} - new{r});");
+                line!(t, "            let p{r} = {}exp(s{r} - new{r});", t.factor(r));
                 line!(t, "            sum{r} = sum{r} * keep{r} + ((p{r}.x + p{r}.y) + (p{r}.z + p{r}.w));");
             }
             t.open_rows(&["v"]);
@@ -195,10 +200,11 @@ fn score_gradients(t: &mut Text, step: impl Fn(&mut Text)) {
             t.scores("s", "q", "k");
             t.bias();
             t.mask();
+            t.distances();
             t.open_rows(&["v"]);
             t.scores("dp", "dout", "v");
             for r in 0..t.spec.rows {
-                line!(t, "            let ds{r} = exp(s{r} - lse{r}) * (dp{r} - delta{r});");
+                line!(t, "            let ds{r} = {}exp(s{r} - lse{r}) * (dp{r} - delta{r});", t.factor(r));
             }
             step(t);
         });
@@ -240,8 +246,9 @@ pub fn backward_dkv(spec: &Spec, part: Part) -> Kernel {
             t.scores("s", "k", "q");
             t.bias();
             t.mask();
+            t.distances();
             for r in 0..rows {
-                line!(t, "            let p{r} = exp(s{r} - lse);");
+                line!(t, "            let p{r} = {}exp(s{r} - lse);", t.factor(r));
             }
             t.open_rows(&["dout"]);
             if values {

@@ -66,6 +66,9 @@ impl Text {
         if spec.bias {
             t.declare("bias", "read", "f32");
         }
+        if spec.distances {
+            t.declare("distances", "read", "f32");
+        }
         for name in outputs {
             t.declare(name, "read_write", spec.element());
         }
@@ -133,6 +136,7 @@ impl Text {
             }
             Masking::Diagonal | Masking::Band => {}
         }
+        self.distances_of_head();
         let place = if gathers { format!("min(i0, u.{own} - 1u)") } else { "block".to_owned() };
         line!(self, "    let entry = bh % u.list_heads * u.list_blocks + {place};");
     }
@@ -220,6 +224,7 @@ impl Text {
         if let Some(high) = high {
             line!(self, "        stop = min(stop, {high});");
         }
+        self.within_reach(&last);
         body(self);
         line!(self, "    }}");
     }
