@@ -9,7 +9,13 @@
 
 pub mod copy;
 mod dice;
+pub mod dyck;
 pub mod embedding;
+pub mod induction;
+pub mod list_ops;
+pub mod modular;
+pub mod needle;
+pub mod recall;
 pub mod score;
 pub mod text;
 
@@ -89,12 +95,28 @@ pub enum TaskConfig {
     Copy(copy::Config),
     Reverse(copy::Config),
     Sort(copy::Config),
+    Induction(induction::Config),
+    Recall(recall::Config),
+    ListOps(list_ops::Config),
+    Modular(modular::Config),
+    Dyck(dyck::Config),
+    Needle(needle::Config),
 }
 
 impl TaskConfig {
     /// Every task with its defaults, in the order of menus.
     pub fn all() -> Vec<Self> {
-        vec![Self::Copy(Default::default()), Self::Reverse(Default::default()), Self::Sort(Default::default())]
+        vec![
+            Self::Copy(Default::default()),
+            Self::Reverse(Default::default()),
+            Self::Sort(Default::default()),
+            Self::Induction(Default::default()),
+            Self::Recall(Default::default()),
+            Self::ListOps(Default::default()),
+            Self::Modular(Default::default()),
+            Self::Dyck(Default::default()),
+            Self::Needle(Default::default()),
+        ]
     }
 }
 
@@ -107,6 +129,12 @@ pub fn of(config: &TaskConfig) -> Result<Box<dyn Task>, Refused> {
         TaskConfig::Copy(c) => Box::new(copy::Copy::new(c, copy::Order::Same)?),
         TaskConfig::Reverse(c) => Box::new(copy::Copy::new(c, copy::Order::Reversed)?),
         TaskConfig::Sort(c) => Box::new(copy::Copy::new(c, copy::Order::Sorted)?),
+        TaskConfig::Induction(c) => Box::new(induction::Induction::new(c)?),
+        TaskConfig::Recall(c) => Box::new(recall::Recall::new(c)?),
+        TaskConfig::ListOps(c) => Box::new(list_ops::ListOps::new(c)?),
+        TaskConfig::Modular(c) => Box::new(modular::Modular::new(c)?),
+        TaskConfig::Dyck(c) => Box::new(dyck::Dyck::new(c)?),
+        TaskConfig::Needle(c) => Box::new(needle::Needle::new(c)?),
     })
 }
 
