@@ -17,6 +17,7 @@ pub mod modular;
 pub mod needle;
 pub mod recall;
 pub mod score;
+pub mod story;
 pub mod text;
 
 pub use dice::Dice;
@@ -101,6 +102,7 @@ pub enum TaskConfig {
     Modular(modular::Config),
     Dyck(dyck::Config),
     Needle(needle::Config),
+    Story(story::Config),
 }
 
 impl TaskConfig {
@@ -116,6 +118,7 @@ impl TaskConfig {
             Self::Modular(Default::default()),
             Self::Dyck(Default::default()),
             Self::Needle(Default::default()),
+            Self::Story(Default::default()),
         ]
     }
 }
@@ -135,6 +138,7 @@ pub fn of(config: &TaskConfig) -> Result<Box<dyn Task>, Refused> {
         TaskConfig::Modular(c) => Box::new(modular::Modular::new(c)?),
         TaskConfig::Dyck(c) => Box::new(dyck::Dyck::new(c)?),
         TaskConfig::Needle(c) => Box::new(needle::Needle::new(c)?),
+        TaskConfig::Story(c) => Box::new(story::Story::new(c)?),
     })
 }
 
