@@ -7,6 +7,7 @@
 //! - [`pattern`]: which (query, key) pairs a method may score, and the block lists made from that rule.
 //! - [`mod@reference`]: naive definitions in plain loops, generic over the scalar; tests and error figures use them.
 //! - [`attention`]: the variants, one file each, and their registry.
+//! - [`model`]: the small transformer, its optimisers and the step that trains it.
 //! - [`random`]: random numbers by counter. [`task`]: text and tokens. [`measure`]: timing statistics, fits, crossovers.
 //! - [`lab`]: the experiment (one configuration everywhere), the command/event protocol, the engine.
 //! - [`ui`]: the page (what touches a document is wasm32 only). `web` (wasm32 only): the entry points of page, worker, embed

@@ -144,9 +144,9 @@ impl<'a> Builder<'a> {
         let q = heads(self, "query", queries, setup.length);
         let k = heads(self, "key", keys, setup.keys);
         let v = heads(self, "value", keys, setup.keys);
-        let inputs = Inputs { q, k, v, key_padding: None, extras: self.extras(name, mixer, setup) };
+        let inputs = Inputs { q, k, v, key_padding: None, extras: self.extras(name, mixer, setup, queries) };
         let out = (mixer.variant().graph)(self.g, &inputs, setup);
-        self.mixings.push(Mixing { stack, layer, cross, inputs, setup: setup.clone() });
+        self.mixings.push(Mixing { stack, layer, cross, variant: mixer.variant(), inputs, setup: setup.clone() });
         let out = self.g.stage("project", |g| {
             let rows = g.swap_axes(out, 1, 2);
             g.reshape(rows, &[setup.batch * setup.length, d])
@@ -154,18 +154,37 @@ impl<'a> Builder<'a> {
         self.linear("project", &format!("{name}.out"), out, [d, d], true)
     }
 
-    /// A variant's own tensors: learned ones are weights of the layer, others are drawn and stay.
-    fn extras(&mut self, name: &str, mixer: &Mixer, setup: &Setup) -> BTreeMap<&'static str, Node> {
-        let extras = mixer.variant().extras_read(setup, Request::default());
-        let declare = |extra: crate::attention::Extra| {
-            let parameter = Parameter {
-                name: format!("{name}.{}", extra.name),
-                shape: extra.shape.clone(),
-                learned: extra.differentiable,
-                beginning: Beginning::Drawn(extra.clone(), setup.seed),
+    /// A variant's own tensors: learned ones are weights of the layer, others are drawn and stay. What is learned for each token,
+    /// `[B, H, N, k]`, is made of the token: `x W + b` of rows `[B N, d]`.
+    fn extras(&mut self, name: &str, mixer: &Mixer, setup: &Setup, x: Node) -> BTreeMap<&'static str, Node> {
+        let of = |setup: &Setup| mixer.variant().extras_read(setup, Request::default());
+        let extras = of(setup);
+        let of_more = of(&Setup { batch: setup.batch + 1, ..setup.clone() });
+        let mut nodes = BTreeMap::new();
+        for (extra, of_more) in extras.into_iter().zip(of_more) {
+            let own = format!("{name}.{}", extra.name);
+            let node = if extra.differentiable && extra.shape != of_more.shape {
+                self.for_each_token(&own, x, &extra.shape, setup)
+            } else {
+                self.declare(Parameter {
+                    name: own,
+                    shape: extra.shape.clone(),
+                    learned: extra.differentiable,
+                    beginning: Beginning::Drawn(extra.clone(), setup.seed),
+                })
             };
-            (extra.name, self.declare(parameter))
-        };
-        extras.into_iter().map(declare).collect()
+            nodes.insert(extra.name, node);
+        }
+        nodes
+    }
+
+    fn for_each_token(&mut self, name: &str, x: Node, shape: &[usize], setup: &Setup) -> Node {
+        let &[batch, heads, length, each] = shape else { panic!("{name}: {shape:?} is not of each token") };
+        assert_eq!([batch, heads, length], [setup.batch, setup.heads, setup.length], "{name} is of each query");
+        let made = self.linear("project", name, x, [self.config.d_model, heads * each], false);
+        self.g.stage("project", |g| {
+            let made = g.reshape(made, &[batch, length, heads, each]);
+            g.swap_axes(made, 1, 2)
+        })
     }
 }

@@ -13,7 +13,7 @@ use super::config::{Architecture, ModelConfig, NormPlace, Positions, Stack};
 use super::layers::Builder;
 use super::parameters::Beginning;
 use super::{Parameter, config::Initialisation};
-use crate::attention::{Inputs, Setup};
+use crate::attention::{Inputs, Setup, Variant};
 use crate::graph::{Data, Graph, Node};
 
 /// What a network reads.
@@ -28,22 +28,23 @@ pub struct Tokens {
 }
 
 /// One attention of a network, for those who look inside.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Mixing {
     pub stack: Stack,
     pub layer: usize,
     pub cross: bool,
+    pub variant: &'static Variant,
     /// `[B, H, N, D]`; keys and values `[B, H, M, D]`.
     pub inputs: Inputs<Node>,
     pub setup: Setup,
 }
 
 /// A network's nodes.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Network {
     /// `[B, N, V]`
     pub logits: Node,
-    /// Every weight that the logits depend on, with its input, in the order of use.
+    /// Every weight that the logits or a method's own loss depend on, with its input, in the order of use.
     pub parameters: Vec<(Parameter, Node)>,
     pub mixings: Vec<Mixing>,
 }
@@ -77,7 +78,9 @@ pub fn network(g: &mut Graph, config: &ModelConfig, inputs: &Tokens, seed: u64) 
     let (mut parameters, mixings) = (b.parameters, b.mixings);
     // Some variants make no use of keys or queries; what would make those is not part of the model.
     let read = g.ancestors([logits]);
-    parameters.retain(|(_, node)| read[node.entry as usize]);
+    let of_own_loss =
+        |node: &Node| mixings.iter().any(|m| m.variant.loss.is_some() && m.inputs.extras.values().any(|n| n == node));
+    parameters.retain(|(_, node)| read[node.entry as usize] || of_own_loss(node));
     Network { logits, parameters, mixings }
 }
 

@@ -59,10 +59,10 @@ fn loss(g: &mut Graph, net: &Network, batch: &Batch) -> Node {
 /// # Panics
 /// Where [`ModelConfig::check`] complains.
 pub fn training_step(config: &ModelConfig, rule: &OptimiserConfig, size: usize, seed: u64) -> TrainingStep {
-    let (mut g, net, loss) = forward(config, size, seed);
+    let Forward { graph: mut g, network: net, loss, objective } = forward(config, size, seed);
     let nodes: Vec<Node> = net.parameters.iter().filter(|(p, _)| p.learned).map(|(_, node)| *node).collect();
     let one = g.constant(&[], Data::Real(vec![1.0]));
-    let gradients = grad::gradients(&mut g, &[(loss, one)], &nodes);
+    let gradients = grad::gradients(&mut g, &[(objective, one)], &nodes);
     let parameters = net.parameters.iter().filter(|(p, _)| p.learned);
     let learned: Vec<Learned> = parameters
         .zip(gradients)
@@ -74,13 +74,34 @@ pub fn training_step(config: &ModelConfig, rule: &OptimiserConfig, size: usize, 
     TrainingStep { graph: g, parameters: net.parameters.into_iter().map(|(p, _)| p).collect() }
 }
 
-/// The loss of a network in training, with its nodes: what gradients are taken of. The loss is not yet an output.
-pub fn forward(config: &ModelConfig, size: usize, seed: u64) -> (Graph, Network, Node) {
+/// A network in training with its loss, which is not yet an output.
+#[derive(Clone)]
+pub struct Forward {
+    pub graph: Graph,
+    pub network: Network,
+    /// Mean cross-entropy of judged positions, `[]`.
+    pub loss: Node,
+    /// What gradients are taken of: the loss, and what methods add of their own.
+    pub objective: Node,
+}
+
+/// The forward part of a training step.
+pub fn forward(config: &ModelConfig, size: usize, seed: u64) -> Forward {
     let mut g = Graph::new();
     let batch = batch(&mut g, config, size, config.dropout > 0.0);
-    let net = network(&mut g, config, &batch.tokens, seed);
-    let loss = loss(&mut g, &net, &batch);
-    (g, net, loss)
+    let network = network(&mut g, config, &batch.tokens, seed);
+    let loss = loss(&mut g, &network, &batch);
+    let mut objective = loss;
+    for mixing in &network.mixings {
+        let Some(own) = mixing.variant.loss else { continue };
+        objective = g.stage("loss", |g| {
+            let added = (own.graph)(g, &mixing.inputs, &mixing.setup);
+            let added = g.reshape(added, &[]);
+            let added = g.scale(added, own.weight.into());
+            g.add(objective, added)
+        });
+    }
+    Forward { graph: g, network, loss, objective }
 }
 
 /// Losses and hits of `size` sequences, without dropout.

@@ -24,7 +24,7 @@ struct Whole {
 
 impl Whole {
     fn new(config: &ModelConfig) -> Self {
-        let (mut forward, net, loss) = step::forward(config, BATCH, 4);
+        let step::Forward { graph: mut forward, network: net, loss, .. } = step::forward(config, BATCH, 4);
         let mut graph = forward.clone();
         forward.output("loss", loss);
         let learned: Vec<_> = net.parameters.iter().filter(|(p, _)| p.learned).collect();

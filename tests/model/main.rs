@@ -5,4 +5,5 @@ mod common;
 
 mod case;
 mod curves;
+mod every_variant;
 mod gradients;
