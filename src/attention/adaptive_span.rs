@@ -6,14 +6,14 @@
 //!
 //! Sukhbaatar et al., 2019, "Adaptive Attention Span in Transformers", arXiv:1905.07799, eq. 1-6. Time O(N z D) with the spans
 //! that there are, memory O(N): the kernel reads the head's span and visits no block beyond `z + R`, though the list of blocks
-//! reaches to S. Always causal. The penalty λ Σ z / H, without which nothing shortens a span, belongs to the loss, and so does
-//! keeping z in its range after a step; here it is cut to [0, S], beyond which it has no gradient.
+//! reaches to S. Always causal. The penalty Σ z / H, without which nothing shortens a span, is a loss of its own; keeping z in
+//! its range after a step is the optimiser's part: here it is cut to [0, S], beyond which it has no gradient.
 //! Differs from the paper: a token sees itself, unless `itself` is off as there; relative positions belong to a model, and the
 //! span that follows the input is left out; a choice draws the spans by lot and freezes them.
 
 use super::restricted::BLOCK;
 use super::{
-    Causal, Effective, Extra, Family, Init, Inputs, Paper, Param, ParamKind, Reference, Setup, Variant, strips,
+    Causal, Effective, Extra, Family, Init, Inputs, OwnLoss, Paper, Param, ParamKind, Reference, Setup, Variant, strips,
 };
 use crate::graph::ops::block_attention::BlockAttentionOptions;
 use crate::graph::{Data, Graph, Node, Real};
@@ -73,8 +73,16 @@ pub static VARIANT: Variant = Variant {
     // Which pairs count is known by the learned spans alone.
     rule: |_| None,
     blocks: |s| Some(blocks(s)),
-    loss: None,
+    loss: Some(&PENALTY),
     reference: Reference::new(naive, naive),
+};
+
+static PENALTY: OwnLoss = OwnLoss {
+    meaning: "The mean span of the heads in tokens: it shortens spans that do not pay.",
+    weight: 5e-7,
+    graph: penalty,
+    values: naive_penalty,
+    gradients: naive_penalty,
 };
 
 fn extras(s: &Setup) -> Vec<Extra> {
@@ -174,6 +182,19 @@ fn effective(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> Effective {
     let factors = by_distance(g, factors, s, false);
     let cells = g.mul(weights, factors);
     strips::cells(x, s, cells)
+}
+
+/// Σ z / H of section 2.1; nothing where spans are not learned. A span below nothing is none.
+fn penalty(g: &mut Graph, x: &Inputs<Node>, _: &Setup) -> Node {
+    let zero = g.constant(&[1], Data::Real(vec![0.0]));
+    let Some(&span) = x.extras.get("span") else { return zero };
+    let span = g.maximum(zero, span);
+    g.mean(span, &[0], true)
+}
+
+fn naive_penalty<R: Real>(x: &Inputs<Vec<R>>, s: &Setup) -> R {
+    let spans = x.extras.get("span").into_iter().flatten().filter(|z| z.to_f64() > 0.0);
+    spans.fold(R::zero(), |sum, &z| sum + z) / R::from_f64(s.heads as f64)
 }
 
 /// `[H, P]` laid out for all pairs: `y[h, i, j] = x[h, i + M - N - j]`, of the size of that where it goes both ways, zero where

@@ -7,7 +7,7 @@
 //!
 //! Shi et al., 2021, "SparseBERT: Rethinking the Importance Analysis in Self-attention", arXiv:2102.12871, section 4. Search takes
 //! O(N² D) time; structured O(N) memory, since a factor for each distance stands for the mask, unstructured H N² logits.
-//! Deployed O((1 - sparsity) N² D). The penalty λ |M|₁, which makes a mask sparse, belongs to the loss.
+//! Deployed O((1 - sparsity) N² D). The penalty |M|₁, which makes a mask sparse, is a loss of its own.
 //! Differs from the paper: a row that the mask leaves empty gives zeros; masks are those of one layer. Until kept pairs are given,
 //! the deployed mask is of logits that fall with the distance, with noise from the seed: a stand-in for searched ones. A choice
 //! draws it by lot.
@@ -17,7 +17,7 @@ mod naive;
 use super::adaptive_span::by_distance;
 use super::restricted::{BLOCK, Pattern};
 use super::setup::product;
-use super::{Causal, Effective, Extra, Family, Init, Inputs, NONE, Paper, Param, ParamKind, Reference, Setup, Variant, strips};
+use super::{Causal, Effective, Extra, Family, Init, Inputs, NONE, OwnLoss, Paper, Param, ParamKind, Reference, Setup, Variant, strips};
 use crate::graph::ops::block_attention::BlockAttentionOptions;
 use crate::graph::{BinaryKind, Data, Graph, Node};
 use crate::pattern::{BlockList, Rule};
@@ -95,8 +95,16 @@ pub static VARIANT: Variant = Variant {
     effective,
     rule: |s| is_deployed(s).then(|| deployed(s).rule),
     blocks: |s| Some(if is_deployed(s) { deployed(s).list.as_ref().clone() } else { all_blocks(s) }),
-    loss: None,
+    loss: Some(&KEPT_PAIRS),
     reference: Reference::new(naive::sparsebert, naive::sparsebert),
+};
+
+static KEPT_PAIRS: OwnLoss = OwnLoss {
+    meaning: "The sum |M|₁ of the mask that was tossed, a number for each logit: it makes the mask sparse.",
+    weight: 5e-5,
+    graph: kept_pairs,
+    values: naive::kept_pairs,
+    gradients: naive::kept_pairs,
 };
 
 /// What a masked score loses, and what is added to the mask in the log form.
@@ -244,6 +252,17 @@ fn toss(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> Node {
     let held = g.detach(soft);
     let through = g.sub(soft, held);
     g.add(hard, through)
+}
+
+/// |M|₁ while it is searched; nothing once it is fixed.
+fn kept_pairs(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> Node {
+    if is_deployed(s) {
+        return g.constant(&[1], Data::Real(vec![0.0]));
+    }
+    let mask = toss(g, x, s);
+    let axes: Vec<usize> = (0..g.shape(mask).len()).collect();
+    let sum = g.sum(mask, &axes, false);
+    g.reshape(sum, &[1])
 }
 
 /// 1 but for a token and itself, in the shape of the logits without heads.

@@ -12,16 +12,12 @@ pub fn equal_their_definition(id: &str) {
         for json in configurations_for(id, causal) {
             for (n, key_padding) in [(1, false), (40, false), (65, false), (64, true), (100, true)] {
                 let request = Request { grad: true, loss: true, key_padding, ..Request::default() };
-                let case = Case::new(id, Shape::of(n), causal, json, request);
+                let mut case = Case::new(id, Shape::of(n), causal, json, request);
+                // The loss alone: its gradients may be small beside the output's, and their rounding.
+                case.set("g", vec![0.0; case.real("g").len()]);
                 let (loss, mut want) = case.naive_loss(own);
                 let slope = case.real("g_loss")[0];
-                for (name, gradient) in case.naive_gradients() {
-                    want.get_mut(&name)
-                        .expect("the same names")
-                        .iter_mut()
-                        .zip(gradient)
-                        .for_each(|(x, of_output)| *x = *x * slope + of_output);
-                }
+                want.values_mut().flatten().for_each(|x| *x *= slope);
                 let floor = 1e-2 * want.values().map(|x| rms(x)).fold(0.0, f64::max);
                 on_each(|how, run| {
                     let got: BTreeMap<String, Vec<f64>> = run(&case);

@@ -15,14 +15,7 @@ pub fn sparsebert<R: Real>(x: &Inputs<Vec<R>>, s: &Setup) -> Vec<R> {
     let queries = At { heads: s.heads, rows: s.length, cols: s.dim };
     let rows = At { heads: s.heads, rows: s.keys, cols: s.dim };
     let scale = R::one() / R::from_f64(s.dim as f64).sqrt();
-    let temperature = R::from_f64(s.int(&TEMPERATURE) as f64 / 100.0);
     let is_log = s.choice(&FORM) == "log";
-    let tossed = |at: usize| {
-        let lot = (x.extras["logits"][at] + x.extras["noise"][at]) / temperature;
-        let soft = R::one() / (R::one() + (-lot).exp());
-        let hard = if soft.to_f64() > 0.5 { 1.0 } else { 0.0 };
-        soft + R::from_f64(hard - soft.to_f64())
-    };
     let mut out = vec![R::zero(); s.instances() * s.length * s.dim];
     for b in 0..s.batch {
         for h in 0..s.heads {
@@ -36,7 +29,7 @@ pub fn sparsebert<R: Real>(x: &Inputs<Vec<R>>, s: &Setup) -> Vec<R> {
                     }
                     let at = if by_pair(s) { i * s.keys + j } else { behind.unsigned_abs() as usize };
                     let count = if by_pair(s) { s.length * s.keys } else { distances(s) };
-                    let mask = tossed(h * count + at);
+                    let mask = tossed(x, s, h * count + at);
                     let factor = if is_log {
                         mask + R::from_f64(EPSILON)
                     } else {
@@ -63,4 +56,19 @@ pub fn sparsebert<R: Real>(x: &Inputs<Vec<R>>, s: &Setup) -> Vec<R> {
         }
     }
     out
+}
+
+/// One number of the mask: the value of the toss, with the slope of the soft mask.
+fn tossed<R: Real>(x: &Inputs<Vec<R>>, s: &Setup, at: usize) -> R {
+    let temperature = R::from_f64(s.int(&TEMPERATURE) as f64 / 100.0);
+    let lot = (x.extras["logits"][at] + x.extras["noise"][at]) / temperature;
+    let soft = R::one() / (R::one() + (-lot).exp());
+    let hard = if soft.to_f64() > 0.5 { 1.0 } else { 0.0 };
+    soft + R::from_f64(hard - soft.to_f64())
+}
+
+/// |M|₁.
+pub fn kept_pairs<R: Real>(x: &Inputs<Vec<R>>, s: &Setup) -> R {
+    let count = x.extras.get("logits").map_or(0, Vec::len);
+    (0..count).fold(R::zero(), |sum, at| sum + tossed(x, s, at))
 }
