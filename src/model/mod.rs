@@ -1,6 +1,6 @@
 //! The small transformer on which variants are compared: configuration, weights, graph, and the step that trains it.
 //!
-//! Everything is built of the graph's ops. [`network`] makes logits of tokens and declares every weight as it goes, so that
+//! Everything is built of the graph's ops. [`mod@network`] makes logits of tokens and declares every weight as it goes, so that
 //! names, shapes and the graph are said once; [`step`] adds loss, gradients, clipping and the optimiser, and one plan serves
 //! all steps.
 

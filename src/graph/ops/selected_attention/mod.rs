@@ -3,7 +3,7 @@
 //!
 //! Time and memory are those of what is listed: keys and values are read where they lie, and nothing is gathered. An invocation
 //! has a few neighbouring queries and walks through the union of their lists. The gradients of keys and values walk the other
-//! way round, from a block to the queries that chose it ([`readers`]). The choice itself has no gradient.
+//! way round, from a block to the queries that chose it (`readers`). The choice itself has no gradient.
 
 mod backward;
 mod cpu;
