@@ -16,7 +16,8 @@ test('the sheet says what a method is, with its formulas and the shaders that it
     expect(box).toBeGreaterThan(12);
   }
   const shaders = sheet.locator('#sheet-shaders > li');
-  expect(await shaders.count()).toBeGreaterThan(2);
+  // They are told once the plate stands.
+  await expect.poll(() => shaders.count()).toBeGreaterThan(2);
   // Fused attention is written for the head dimension at hand: a generated kernel is among them, and each can be read.
   const texts = await sheet.locator('#sheet-shaders pre').allTextContents();
   expect(texts.every((text) => text.includes('@compute') && text.includes('fn '))).toBe(true);
