@@ -384,6 +384,8 @@ fn list_and_describe_tell_programs_everything() {
     let list: serde_json::Value = serde_json::from_slice(&lab(&["list", "--json"]).stdout).expect("JSON");
     let ids: Vec<&str> = list["variants"].as_array().unwrap().iter().map(|v| v["id"].as_str().unwrap()).collect();
     assert_eq!(ids, attention::ALL.iter().map(|v| v.id).collect::<Vec<_>>());
+    let tasks = list["tasks"].as_array().unwrap();
+    assert!(tasks.iter().any(|task| task["id"] == "induction" && task["config"]["id"] == "induction"));
     assert!(list["adapters"].as_array().unwrap().iter().any(|a| a["backend"] == "cpu"));
 
     for variant in attention::ALL {

@@ -4,7 +4,13 @@ use super::output::{print, print_json, table};
 use super::{Failure, backend};
 use attention_lab::attention::ALL;
 use attention_lab::lab::describe::causal_word;
+use attention_lab::task::{self, Task, TaskConfig};
 use serde_json::json;
+
+/// Every task with its defaults.
+fn tasks() -> impl Iterator<Item = (TaskConfig, Box<dyn Task>)> {
+    TaskConfig::all().into_iter().filter_map(|config| Some((config.clone(), task::of(&config).ok()?)))
+}
 
 pub fn run(as_json: bool) -> Result<(), Failure> {
     let adapters = backend::adapters();
@@ -18,13 +24,30 @@ pub fn run(as_json: bool) -> Result<(), Failure> {
                 })
             })
             .collect();
-        return print_json(&json!({ "variants": variants, "techniques": [], "tasks": [], "adapters": adapters }));
+        let tasks: Vec<_> = tasks()
+            .map(|(config, task)| {
+                json!({
+                    "id": task.id(), "vocabulary": task.vocabulary(), "length": task.length(), "causal": task.causal(),
+                    "chance": task.chance(), "config": config,
+                })
+            })
+            .collect();
+        return print_json(&json!({ "variants": variants, "techniques": [], "tasks": tasks, "adapters": adapters }));
     }
     let rows: Vec<Vec<String>> = ALL
         .iter()
         .map(|v| {
             let paper = format!("{} {}{}", v.paper.authors, v.paper.year, v.paper.place());
             [v.id, v.name, causal_word(v.causal), v.complexity, &paper].map(str::to_owned).into()
+        })
+        .collect();
+    let tasks: Vec<Vec<String>> = tasks()
+        .map(|(config, task)| {
+            let chance = format!("{:.1} %", 100.0 * task.chance());
+            let config = serde_json::to_string(&config).unwrap_or_default();
+            [task.id(), &task.vocabulary().to_string(), &task.length().to_string(), &chance, &config]
+                .map(str::to_owned)
+                .into()
         })
         .collect();
     let adapters: Vec<Vec<String>> = adapters
@@ -35,8 +58,9 @@ pub fn run(as_json: bool) -> Result<(), Failure> {
         })
         .collect();
     print(&format!(
-        "{}\n{}",
+        "{}\n{}\n{}",
         table(&["variant", "name", "causal", "cost", "paper"], &rows),
+        table(&["task", "tokens", "length", "chance", "as in a run's configuration"], &tasks),
         table(&["adapter", "backend", "kind", "driver"], &adapters),
     ))
 }
