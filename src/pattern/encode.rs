@@ -35,6 +35,7 @@ impl Rule {
     /// The function of `shaders/lib/mask.wesl` that knows this rule alone; `may` asks the right one of them.
     pub fn function(&self) -> &'static str {
         match self {
+            Rule::Window { dilation: 0 | 1, .. } => "may_near",
             Rule::Window { .. } => "may_window",
             Rule::Beyond { .. } => "may_beyond",
             Rule::Strided { .. } => "may_strided",
