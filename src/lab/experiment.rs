@@ -1,6 +1,6 @@
 //! The one configuration: state of the page, permalink, embed parameters, command-line JSON, result card.
 
-use crate::attention::{Param, Params};
+use crate::attention::{self, Causal, Param, Params};
 pub use crate::complaint::Complaint;
 use crate::complaint::cut;
 use crate::ids::ids;
@@ -59,6 +59,9 @@ pub const MAX_LAYER: usize = 63;
 pub const MAX_VARIANTS: usize = 32;
 /// Bytes of text in an experiment: more than 16,384 words of any language need.
 pub const MAX_TEXT_BYTES: usize = 1 << 20;
+
+/// Whom a single variant races against at first: one of each of the oldest families. All at once would take minutes.
+const RIVALS: [&str; 4] = ["full", "sliding_window", "linformer", "linear"];
 
 /// The length whose defaults hold at every length of a sweep.
 const FIXED_AT_TOKENS: usize = 1024;
@@ -223,6 +226,28 @@ impl Experiment {
             }
         }
         fixed
+    }
+
+    /// Contenders of a race that `variant` alone takes part in: one contender is no race, so others come with it.
+    pub fn rivals_of(variant: &str) -> Vec<String> {
+        let chosen = |id: &&str| RIVALS.contains(id) || *id == variant;
+        attention::ALL.iter().map(|v| v.id).filter(chosen).map(str::to_owned).collect()
+    }
+
+    /// The variants of a link that names none.
+    pub(super) fn usual_variants(view: View, lookup: Lookup) -> Vec<String> {
+        let mut usual = Self::default().variants;
+        if view == View::Speed {
+            usual = Self::rivals_of(&usual[0]);
+            usual.retain(|id| lookup(id).is_some());
+        }
+        usual
+    }
+
+    /// Whether a link to these variants that doesn't say so is causal: where some are always and none is never.
+    pub(super) fn usually_causal(variants: &[String]) -> bool {
+        let known = || variants.iter().filter_map(|id| attention::find(id));
+        known().any(|v| v.causal == Causal::Always) && !known().any(|v| matches!(v.causal, Causal::Never(_)))
     }
 
     /// The parameters of one variant, as given; absent ones have their defaults.

@@ -1,5 +1,8 @@
 //! Permalinks: an [`Experiment`] as query parameters, and back. Only what differs from the defaults is written, behind the
 //! schema version `v=1`. Reading is total: what it cannot take it names, and the rest applies.
+//!
+//! Two defaults follow the rest of the link: a race has several contenders, and methods that are always causal are so without
+//! saying it.
 
 use super::experiment::{
     Complaint, Experiment, Lookup, MAX_BATCH, MAX_DIM, MAX_HEADS, MAX_LAYER, MAX_LENGTH, MAX_VARIANTS, Pool, Scale,
@@ -50,7 +53,7 @@ pub fn write_with(e: &Experiment, lookup: Lookup) -> Link {
     if e.view != default.view {
         put("view", e.view.id());
     }
-    if e.variants != default.variants {
+    if e.variants != Experiment::usual_variants(e.view, lookup) {
         let ids: Vec<String> = e.variants.iter().map(|id| encode(id)).collect();
         put("variant", &ids.join(","));
     }
@@ -64,8 +67,8 @@ pub fn write_with(e: &Experiment, lookup: Lookup) -> Link {
             put(key, &value.to_string());
         }
     }
-    if e.causal != default.causal {
-        put("causal", "1");
+    if e.causal != Experiment::usually_causal(&e.variants) {
+        put("causal", if e.causal { "1" } else { "0" });
     }
     for (key, value, usual) in [("layer", e.layer, default.layer), ("head", e.head, default.head)] {
         if value != usual {
@@ -149,7 +152,7 @@ pub(super) fn few(mut complaints: Vec<Complaint>) -> Vec<Complaint> {
 
 /// The experiment that these pairs describe.
 pub(super) fn apply(pairs: &[Pair], lookup: Lookup, complaints: &mut Vec<Complaint>) -> Experiment {
-    let mut reader = Reader { e: Experiment::default(), complaints };
+    let mut reader = Reader { e: Experiment::default(), named: false, complaints };
     // Variants first: which parameter names mean something depends on them.
     for (key, value) in pairs.iter().filter(|(key, _)| key == "variant") {
         reader.variants(key, value, lookup);
@@ -157,13 +160,21 @@ pub(super) fn apply(pairs: &[Pair], lookup: Lookup, complaints: &mut Vec<Complai
     for (key, value) in pairs {
         reader.pair(key, value, lookup);
     }
-    let Reader { mut e, complaints } = reader;
+    if !reader.named {
+        reader.e.variants = Experiment::usual_variants(reader.e.view, lookup);
+    }
+    if !pairs.iter().any(|(key, _)| key == "causal") {
+        reader.e.causal = Experiment::usually_causal(&reader.e.variants);
+    }
+    let Reader { mut e, complaints, .. } = reader;
     complaints.extend(e.check(lookup));
     e
 }
 
 struct Reader<'a> {
     e: Experiment,
+    /// Some variant of the link is known.
+    named: bool,
     complaints: &'a mut Vec<Complaint>,
 }
 
@@ -187,6 +198,7 @@ impl Reader<'_> {
         }
         if !kept.is_empty() {
             self.e.variants = kept;
+            self.named = true;
         }
     }
 

@@ -116,6 +116,41 @@ fn a_bare_parameter_reaches_every_shown_variant_that_has_it() {
 }
 
 #[test]
+fn a_link_to_a_method_that_is_always_causal_is_causal() {
+    for id in ["nsa", "adaptive_span", "transformer_xl", "gru"] {
+        for (query, causal) in [
+            (format!("v=1&variant={id}"), true),
+            (format!("v=1&variant={id},full"), true),
+            // Which of the two gives way is the visitor's to say.
+            (format!("v=1&variant={id},linformer"), false),
+            (format!("v=1&variant={id}&causal=0"), false),
+        ] {
+            let (e, complaints) = parse(&query);
+            assert_eq!((e.causal, complaints), (causal, vec![]), "{query}");
+            assert_eq!(write(&e).query, query);
+        }
+        assert_eq!(write(&parse(&format!("causal=1&variant={id}")).0).query, format!("v=1&variant={id}"));
+    }
+    let (e, _) = parse("v=1&variant=nsa,linformer&causal=1");
+    assert!(e.causal);
+    assert_eq!(write(&e).query, "v=1&variant=nsa,linformer&causal=1");
+}
+
+#[test]
+fn a_link_to_a_race_without_contenders_has_the_usual_ones() {
+    let (e, complaints) = parse("v=1&view=speed");
+    assert_eq!(complaints, []);
+    assert_eq!(e.variants, ["full", "sliding_window", "linformer", "linear"]);
+    assert_eq!(e.variants, Experiment::rivals_of("full"));
+    assert_eq!(write(&e).query, "v=1&view=speed");
+    // A race of one is one only where the link says so.
+    let alone = "v=1&view=speed&variant=full";
+    assert_eq!(parse(alone).0.variants, ["full"]);
+    assert_eq!(write(&parse(alone).0).query, alone);
+    assert_eq!(parse("v=1").0.variants, ["full"]);
+}
+
+#[test]
 fn what_is_wrong_is_named_and_the_rest_applies() {
     let (e, complaints) = parse_with(
         "v=2&view=upside&variant=full,nope&n=99999&head=9&heads=2&causal=perhaps&seed=-1&zoom=3&window=7&dim=32\

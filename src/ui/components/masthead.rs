@@ -1,15 +1,11 @@
 //! The header: the five places, theme, link.
 
-use crate::attention;
-use crate::lab::experiment::{Theme, View};
+use crate::lab::experiment::{Experiment, Theme, View};
 use crate::lab::permalink;
 use crate::ui::browser;
 use crate::ui::state::{Place, SessionStoreFields, use_lab};
 use crate::ui::texts::t;
 use leptos::prelude::*;
-
-/// Whom a single variant races against at first: one of each of the oldest families. All at once would take minutes.
-const RIVALS: [&str; 4] = ["full", "sliding_window", "linformer", "linear"];
 
 #[component]
 pub fn Masthead() -> impl IntoView {
@@ -35,8 +31,7 @@ pub fn Masthead() -> impl IntoView {
         lab.edit(|e| {
             e.view = View::Speed;
             if e.variants.len() == 1 {
-                let chosen = |id: &str| RIVALS.contains(&id) || e.variants[0] == id;
-                e.variants = attention::ALL.iter().map(|v| v.id).filter(|id| chosen(id)).map(str::to_owned).collect();
+                e.variants = Experiment::rivals_of(&e.variants[0]);
             }
         });
     };
