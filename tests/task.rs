@@ -335,3 +335,115 @@ fn stories_have_the_floor_that_was_calculated() {
         assert!(all < near && near < none, "{n}: {near}");
     }
 }
+
+#[test]
+fn masked_words_are_of_the_story_and_as_many_as_said() {
+    let task = task(r#"{"id":"masked_lm","length":200}"#);
+    let mask = task.vocabulary() as u32 - 1;
+    assert_eq!((mask, task.causal(), task.label(mask)), (104, false, "[MASK]".into()));
+    let batch = task.batch(1, Part::Train, 0, 100);
+    let (mut masked, mut kept) = (0, 0);
+    for r in 0..100 {
+        let at = 200 * r..200 * (r + 1);
+        let judged: Vec<usize> = at.clone().filter(|&i| batch.judged[i] > 0.0).collect();
+        assert_eq!(judged.len(), 30);
+        masked += judged.iter().filter(|&&i| batch.inputs[i] == mask).count();
+        kept += judged.iter().filter(|&&i| batch.inputs[i] == batch.targets[i]).count();
+        assert!(at.clone().all(|i| batch.judged[i] > 0.0 || batch.inputs[i] != mask));
+        // With the answers in place it is a story: what is named lives and is glad.
+        let mut words = batch.inputs[at.clone()].to_vec();
+        judged.iter().for_each(|&i| words[i - at.start] = batch.targets[i]);
+        let text = task.line(&words);
+        assert!(text.starts_with("Once a ") && text.contains(" named ") && text.contains(" lived in the "), "{text}");
+        // A mention is as far from its like as the batch says, on one side or the other, and no nearer.
+        for i in judged.into_iter().filter(|&i| batch.distance[i] > 0) {
+            let (i, d) = (i - at.start, batch.distance[i] as usize);
+            let like = |j: usize| words.get(j).is_some_and(|&word| word == words[i]);
+            assert!(like(i + d) || i.checked_sub(d).is_some_and(like), "{d} from {i} in {text}");
+        }
+    }
+    // 2400 ± 22 and 300 + a hundredth of the replaced ± 17.
+    assert!((2300..2500).contains(&masked) && (220..390).contains(&kept), "{masked} masked, {kept} kept of 3000");
+}
+
+/// The nearer of two other mentions is the one that counts.
+#[test]
+fn masked_mentions_know_their_distance() {
+    let task = task(r#"{"id":"masked_lm","length":128,"percent":50}"#);
+    let batch = task.batch(2, Part::Held, 0, 200);
+    let score = Score::new(&batch, 128, &batch.targets);
+    // Two remarks at least are between two mentions.
+    let bins: Vec<u32> = score.by_distance.iter().map(|bin| bin.from).collect();
+    assert_eq!(bins, [0, 16, 32, 64]);
+    let name = |i: usize| ["Ada", "Ben", "Pia"].contains(&task.label(batch.targets[i]).as_str());
+    let names: Vec<usize> = (0..batch.targets.len()).filter(|&i| batch.judged[i] > 0.0 && name(i)).collect();
+    assert!(names.len() > 20 && names.iter().filter(|&&i| batch.distance[i] == 0).count() < names.len() / 4);
+}
+
+#[test]
+fn a_text_is_read_whole_and_its_end_is_held_out() {
+    // Nine tenths and one tenth, in either kind of token.
+    for (split, tail) in [("bytes", "Z Y X ".repeat(15)), ("words", "Z Y ".repeat(25))] {
+        let text = "a b c d. ".repeat(90) + &tail;
+        let config = serde_json::json!({"id": "text", "length": 12, "split": split, "text": text}).to_string();
+        let task = task(&config);
+        let part = |part| {
+            let batch = task.batch(1, part, 0, 300);
+            assert!(batch.judged.iter().all(|&w| w == 1.0));
+            let rows = batch.inputs.chunks(12).zip(batch.targets.chunks(12));
+            rows.map(|(inputs, targets)| {
+                assert_eq!(inputs[1..], targets[..11]);
+                task.line(inputs) + &task.label(targets[11])
+            })
+            .collect::<BTreeSet<String>>()
+        };
+        let (train, held) = (part(Part::Train), part(Part::Held));
+        assert!(train.iter().all(|line| line.contains("c") && !line.contains("Z")), "{train:?}");
+        assert!(held.iter().all(|line| line.contains("Z Y") && !line.contains("c")), "{held:?}");
+    }
+}
+
+#[test]
+fn texts_are_bounded_and_hostile_ones_are_read_or_refused() {
+    let of = |text: &str, split: &str, length: usize| {
+        let config = serde_json::json!({"id": "text", "length": length, "split": split, "text": text}).to_string();
+        task::of(&serde_json::from_str(&config).expect(&config)).map_err(|e| e.to_string())
+    };
+    let refused = |text: &str, split, length, words: &str| {
+        let said = of(text, split, length).err().unwrap_or_else(|| panic!("{split} {length} is taken"));
+        assert!(said.contains(words), "{said}");
+    };
+    refused("", "bytes", 2, "text: a text of 0 tokens");
+    refused("   \n\t ", "words", 2, "text: a text of 0 tokens");
+    refused("one two three", "words", 2, "text: a text of 3 tokens");
+    refused("one two three", "bytes", 64, "length: 64 is not allowed; it takes 2 to 5");
+    refused(&"x".repeat(512 * 1024 + 1), "bytes", 8, "524289 bytes is not allowed; it takes at most 524288");
+    refused("abcdefgh", "bytes", usize::MAX, "length");
+    for text in ["aaaaaaaa", "é\u{202e}\0\u{1f469}\u{200d}\u{1f680}", "a b c d e f"] {
+        for split in ["bytes", "words"] {
+            let Ok(task) = of(text, split, 2) else { continue };
+            let batch = task.batch(1, Part::Held, 0, 4);
+            assert!(batch.targets.iter().all(|&t| (t as usize) < task.vocabulary()) && task.vocabulary() >= 2);
+            assert!(!task.line(&batch.inputs).is_empty());
+            assert!(task.baselines().iter().all(|(_, loss)| loss.is_finite()));
+        }
+    }
+    // More words than have a token of their own.
+    let many: String = (0..6000).map(|i| format!("w{i} ")).collect();
+    let task = of(&many, "words", 64).unwrap();
+    assert_eq!((task.vocabulary(), task.label(4095).as_str()), (4096, "…"));
+}
+
+/// More knowledge, less loss; the story's floor is below both.
+#[test]
+fn players_without_a_model_are_ranked() {
+    for json in [r#"{"id":"story"}"#, r#"{"id":"text"}"#] {
+        let task = task(json);
+        let losses: HashMap<_, _> = task.baselines().into_iter().collect();
+        let uniform = (task.vocabulary() as f64).ln();
+        assert!(losses["bigram"] < losses["unigram"] && losses["unigram"] < uniform, "{json}: {losses:?}");
+        assert!(losses["bigram"] > 0.7, "{json}: {losses:?}");
+    }
+    let masked = task(r#"{"id":"masked_lm"}"#).baselines();
+    assert!(masked[0].0 == "unigram" && (3.0..4.6).contains(&masked[0].1), "{masked:?}");
+}

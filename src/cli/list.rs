@@ -12,6 +12,15 @@ fn tasks() -> impl Iterator<Item = (TaskConfig, Box<dyn Task>)> {
     TaskConfig::all().into_iter().filter_map(|config| Some((config.clone(), task::of(&config).ok()?)))
 }
 
+/// Losses of players without a model by name.
+fn baselines(task: &dyn Task) -> serde_json::Value {
+    task.baselines()
+        .into_iter()
+        .map(|(name, loss)| (name.to_owned(), json!(loss)))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
+}
+
 pub fn run(as_json: bool) -> Result<(), Failure> {
     let adapters = backend::adapters();
     if as_json {
@@ -28,7 +37,7 @@ pub fn run(as_json: bool) -> Result<(), Failure> {
             .map(|(config, task)| {
                 json!({
                     "id": task.id(), "vocabulary": task.vocabulary(), "length": task.length(), "causal": task.causal(),
-                    "chance": task.chance(), "config": config,
+                    "chance": task.chance(), "baselines": baselines(&*task), "config": config,
                 })
             })
             .collect();

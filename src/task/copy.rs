@@ -8,7 +8,7 @@
 //! state must hold all of x. Sorting needs a comparison with every symbol: a window shorter than n fails, and one layer learns
 //! it slowly. With `min_items` below `items` the separator moves, so that a fixed offset is no longer enough to copy.
 
-use super::{Batch, Dice, Part, Refused, Row, Task, rows};
+use super::{Dice, Part, Refused, Row, Task};
 
 const BOS: u32 = 1;
 const SEP: u32 = 2;
@@ -61,27 +61,6 @@ impl Copy {
         Refused::outside("min_items", min_items, 1, config.items, "at most items")?;
         Ok(Self { config: config.clone(), min_items, order })
     }
-
-    fn write(&self, dice: &mut Dice, row: &mut Row) {
-        let n = dice.between(self.min_items, self.config.items);
-        let x: Vec<u32> = (0..n).map(|_| SPECIAL + dice.below(self.config.symbols) as u32).collect();
-        // Which item of x each item of y is; a stable sort, so that equal symbols keep their order.
-        let mut from: Vec<usize> = (0..n).collect();
-        match self.order {
-            Order::Same => {}
-            Order::Reversed => from.reverse(),
-            Order::Sorted => from.sort_by_key(|&i| x[i]),
-        }
-        let mut tokens = vec![BOS];
-        tokens.extend(&x);
-        tokens.push(SEP);
-        tokens.extend(from.iter().map(|&i| x[i]));
-        tokens.push(EOS);
-        row.next_token(&tokens);
-        for (i, &item) in from.iter().enumerate() {
-            row.judge(n + 1 + i, 1 + item);
-        }
-    }
 }
 
 impl Task for Copy {
@@ -109,9 +88,25 @@ impl Task for Copy {
         1.0 / self.config.symbols as f64
     }
 
-    fn batch(&self, seed: u64, part: Part, index: u64, size: usize) -> Batch {
-        let dice = |number| Dice::new(self.id(), seed, part, number);
-        rows(&dice, index, size, self.length(), &|dice, row| self.write(dice, row))
+    fn write(&self, _: Part, dice: &mut Dice, row: &mut Row) {
+        let n = dice.between(self.min_items, self.config.items);
+        let x: Vec<u32> = (0..n).map(|_| SPECIAL + dice.below(self.config.symbols) as u32).collect();
+        // Which item of x each item of y is; a stable sort, so that equal symbols keep their order.
+        let mut from: Vec<usize> = (0..n).collect();
+        match self.order {
+            Order::Same => {}
+            Order::Reversed => from.reverse(),
+            Order::Sorted => from.sort_by_key(|&i| x[i]),
+        }
+        let mut tokens = vec![BOS];
+        tokens.extend(&x);
+        tokens.push(SEP);
+        tokens.extend(from.iter().map(|&i| x[i]));
+        tokens.push(EOS);
+        row.next_token(&tokens);
+        for (i, &item) in from.iter().enumerate() {
+            row.judge(n + 1 + i, 1 + item);
+        }
     }
 
     fn label(&self, token: u32) -> String {

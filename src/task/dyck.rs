@@ -7,7 +7,7 @@
 //! span exceeds their reach. A stack of D types is little to remember, so recurrent networks do well here, and one layer of
 //! attention, which cannot count the brackets between, does not when D is large.
 
-use super::{Batch, Dice, Part, Refused, Row, Task, rows};
+use super::{Dice, Part, Refused, Row, Task};
 
 /// Pairs that have characters of their own.
 const SHOWN: [(char, char); 4] = [('(', ')'), ('[', ']'), ('{', '}'), ('<', '>')];
@@ -45,22 +45,6 @@ impl Dyck {
         Refused::outside("depth", config.depth, 1, 256, "")?;
         Ok(Self { config: config.clone() })
     }
-
-    fn write(&self, dice: &mut Dice, row: &mut Row) {
-        let Config { length, types, depth } = self.config;
-        let mut tokens: Vec<u32> = Vec::with_capacity(length + 1);
-        let mut open: Vec<usize> = Vec::new();
-        for i in 0..=length {
-            if open.is_empty() || (open.len() < depth && dice.percent(50)) {
-                open.push(i);
-                tokens.push(dice.below(types) as u32);
-            } else if let Some(matching) = open.pop() {
-                tokens.push(tokens[matching] + types as u32);
-                row.judge(i - 1, matching);
-            }
-        }
-        row.next_token(&tokens);
-    }
 }
 
 impl Task for Dyck {
@@ -84,9 +68,20 @@ impl Task for Dyck {
         1.0 / self.config.types as f64
     }
 
-    fn batch(&self, seed: u64, part: Part, index: u64, size: usize) -> Batch {
-        let dice = |number| Dice::new(self.id(), seed, part, number);
-        rows(&dice, index, size, self.length(), &|dice, row| self.write(dice, row))
+    fn write(&self, _: Part, dice: &mut Dice, row: &mut Row) {
+        let Config { length, types, depth } = self.config;
+        let mut tokens: Vec<u32> = Vec::with_capacity(length + 1);
+        let mut open: Vec<usize> = Vec::new();
+        for i in 0..=length {
+            if open.is_empty() || (open.len() < depth && dice.percent(50)) {
+                open.push(i);
+                tokens.push(dice.below(types) as u32);
+            } else if let Some(matching) = open.pop() {
+                tokens.push(tokens[matching] + types as u32);
+                row.judge(i - 1, matching);
+            }
+        }
+        row.next_token(&tokens);
     }
 
     fn label(&self, token: u32) -> String {

@@ -7,7 +7,7 @@
 //! two layers, a head that looks at the previous token and one that matches; one layer stays near chance (a fixed period
 //! would let it pass by position alone). Windows fail where the period exceeds their reach, and so do small recurrent states.
 
-use super::{Batch, Dice, Part, Refused, Row, Task, rows};
+use super::{Dice, Part, Refused, Row, Task};
 
 /// Parameters.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -46,17 +46,6 @@ impl Induction {
         Refused::outside("min_period", min_period, 2, longest, "a period is seen twice")?;
         Ok(Self { config: config.clone(), min_period })
     }
-
-    fn write(&self, dice: &mut Dice, row: &mut Row) {
-        let n = self.config.length;
-        let period = dice.between(self.min_period, n / 2);
-        let unit = dice.distinct(period, self.config.symbols);
-        let tokens: Vec<u32> = (0..=n).map(|i| unit[i % period] as u32).collect();
-        row.next_token(&tokens);
-        for i in period..n {
-            row.judge(i, i + 1 - period);
-        }
-    }
 }
 
 impl Task for Induction {
@@ -80,9 +69,15 @@ impl Task for Induction {
         1.0 / self.config.symbols as f64
     }
 
-    fn batch(&self, seed: u64, part: Part, index: u64, size: usize) -> Batch {
-        let dice = |number| Dice::new(self.id(), seed, part, number);
-        rows(&dice, index, size, self.length(), &|dice, row| self.write(dice, row))
+    fn write(&self, _: Part, dice: &mut Dice, row: &mut Row) {
+        let n = self.config.length;
+        let period = dice.between(self.min_period, n / 2);
+        let unit = dice.distinct(period, self.config.symbols);
+        let tokens: Vec<u32> = (0..=n).map(|i| unit[i % period] as u32).collect();
+        row.next_token(&tokens);
+        for i in period..n {
+            row.judge(i, i + 1 - period);
+        }
     }
 
     fn label(&self, token: u32) -> String {

@@ -9,7 +9,7 @@
 //! What it tells apart: the whole sequence is evidence, and its structure matters: local attention does not see the bracket
 //! that closes, and is the worst of the Arena (15.8 % to 36.4 % of full attention). Distance means nothing and is 0.
 
-use super::{Batch, Dice, Part, Refused, Row, Task, rows};
+use super::{Dice, Part, Refused, Row, Task};
 
 const CLS: u32 = 1;
 /// Token of digit 0.
@@ -125,16 +125,6 @@ impl ListOps {
         tokens.push(CLOSE);
         (tokens.len() < self.config.length).then(|| apply(operator, &mut arguments))
     }
-
-    fn write(&self, dice: &mut Dice, row: &mut Row) {
-        let tree = (0..TRIES).find_map(|_| self.tree(dice));
-        // Where parameters are taken, this many failures do not happen in the life of a machine; a list is written all the same.
-        let (tokens, value) = tree.unwrap_or_else(|| (vec![OPERATOR, DIGIT, DIGIT, CLOSE], 0));
-        row.inputs[0] = CLS;
-        row.inputs[1..=tokens.len()].copy_from_slice(&tokens);
-        row.targets[0] = DIGIT + value;
-        row.judged[0] = 1.0;
-    }
 }
 
 /// The value of an operator of [`OPERATORS`]; sorts its arguments.
@@ -170,9 +160,14 @@ impl Task for ListOps {
         0.1
     }
 
-    fn batch(&self, seed: u64, part: Part, index: u64, size: usize) -> Batch {
-        let dice = |number| Dice::new(self.id(), seed, part, number);
-        rows(&dice, index, size, self.length(), &|dice, row| self.write(dice, row))
+    fn write(&self, _: Part, dice: &mut Dice, row: &mut Row) {
+        let tree = (0..TRIES).find_map(|_| self.tree(dice));
+        // Where parameters are taken, this many failures do not happen in the life of a machine; a list is written all the same.
+        let (tokens, value) = tree.unwrap_or_else(|| (vec![OPERATOR, DIGIT, DIGIT, CLOSE], 0));
+        row.inputs[0] = CLS;
+        row.inputs[1..=tokens.len()].copy_from_slice(&tokens);
+        row.targets[0] = DIGIT + value;
+        row.judged[0] = 1.0;
     }
 
     fn label(&self, token: u32) -> String {

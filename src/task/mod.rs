@@ -13,8 +13,11 @@ pub mod dyck;
 pub mod embedding;
 pub mod induction;
 pub mod list_ops;
+pub mod masked_lm;
 pub mod modular;
 pub mod needle;
+mod ngram;
+pub mod own_text;
 pub mod recall;
 pub mod score;
 pub mod story;
@@ -34,7 +37,8 @@ pub struct Batch {
     pub targets: Vec<u32>,
     /// 1 where a prediction is judged, 0 elsewhere: the weights of the loss.
     pub judged: Vec<f32>,
-    /// Positions from the one that answers back to its evidence. 0 where that is the position itself or means nothing.
+    /// Positions from the one that answers to its evidence: back, or on either side where a task is not causal. 0 where that is
+    /// the position itself or means nothing.
     pub distance: Vec<u32>,
 }
 
@@ -65,8 +69,32 @@ pub trait Task: Send + Sync {
     /// Accuracy of guessing uniformly among the tokens that can be an answer.
     fn chance(&self) -> f64;
 
-    /// Batch `index` of `size` sequences. Batches of other sizes walk through the same sequences in the same order.
-    fn batch(&self, seed: u64, part: Part, index: u64, size: usize) -> Batch;
+    /// Writes one sequence of a part.
+    fn write(&self, part: Part, dice: &mut Dice, row: &mut Row);
+
+    /// Batch `index` of `size` sequences, each with dice of its own. Batches of other sizes walk through the same sequences in
+    /// the same order.
+    fn batch(&self, seed: u64, part: Part, index: u64, size: usize) -> Batch {
+        let n = self.length();
+        let mut batch = Batch {
+            inputs: vec![0; size * n],
+            targets: vec![0; size * n],
+            judged: vec![0.0; size * n],
+            distance: vec![0; size * n],
+        };
+        for r in 0..size {
+            let span = r * n..(r + 1) * n;
+            let mut row = Row {
+                inputs: &mut batch.inputs[span.clone()],
+                targets: &mut batch.targets[span.clone()],
+                judged: &mut batch.judged[span.clone()],
+                distance: &mut batch.distance[span],
+            };
+            let number = index.wrapping_mul(size as u64).wrapping_add(r as u64);
+            self.write(part, &mut Dice::new(self.id(), seed, part, number), &mut row);
+        }
+        batch
+    }
 
     /// What an axis or a table shows for a token.
     fn label(&self, token: u32) -> String;
@@ -103,6 +131,8 @@ pub enum TaskConfig {
     Dyck(dyck::Config),
     Needle(needle::Config),
     Story(story::Config),
+    MaskedLm(masked_lm::Config),
+    Text(own_text::Config),
 }
 
 impl TaskConfig {
@@ -119,6 +149,8 @@ impl TaskConfig {
             Self::Dyck(Default::default()),
             Self::Needle(Default::default()),
             Self::Story(Default::default()),
+            Self::MaskedLm(Default::default()),
+            Self::Text(Default::default()),
         ]
     }
 }
@@ -139,6 +171,8 @@ pub fn of(config: &TaskConfig) -> Result<Box<dyn Task>, Refused> {
         TaskConfig::Dyck(c) => Box::new(dyck::Dyck::new(c)?),
         TaskConfig::Needle(c) => Box::new(needle::Needle::new(c)?),
         TaskConfig::Story(c) => Box::new(story::Story::new(c)?),
+        TaskConfig::MaskedLm(c) => Box::new(masked_lm::MaskedLm::new(c)?),
+        TaskConfig::Text(c) => Box::new(own_text::OwnText::new(c)?),
     })
 }
 
@@ -171,8 +205,8 @@ impl Refused {
     }
 }
 
-/// One sequence of a batch while it is written: the fields of [`Batch`], `[N]` each, zeros at first.
-struct Row<'a> {
+/// One sequence of a batch while a task writes it: the fields of [`Batch`], `[N]` each, zeros at first.
+pub struct Row<'a> {
     inputs: &'a mut [u32],
     targets: &'a mut [u32],
     judged: &'a mut [f32],
@@ -195,25 +229,4 @@ impl Row<'_> {
         self.judged[i] = 1.0;
         self.distance[i] = (i - evidence) as u32;
     }
-}
-
-/// Writes `size` rows of length `n`, each with dice of its own.
-fn rows(dice: &dyn Fn(u64) -> Dice, index: u64, size: usize, n: usize, write: &dyn Fn(&mut Dice, &mut Row)) -> Batch {
-    let mut batch = Batch {
-        inputs: vec![0; size * n],
-        targets: vec![0; size * n],
-        judged: vec![0.0; size * n],
-        distance: vec![0; size * n],
-    };
-    for r in 0..size {
-        let span = r * n..(r + 1) * n;
-        let mut row = Row {
-            inputs: &mut batch.inputs[span.clone()],
-            targets: &mut batch.targets[span.clone()],
-            judged: &mut batch.judged[span.clone()],
-            distance: &mut batch.distance[span],
-        };
-        write(&mut dice(index.wrapping_mul(size as u64).wrapping_add(r as u64)), &mut row);
-    }
-    batch
 }

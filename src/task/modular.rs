@@ -7,7 +7,7 @@
 //! quantisation. The held accuracy waits near a half, since b + a is known where a + b was seen, until the model finds the
 //! rule; without weight decay it stays there. `together` keeps both orders in one part and takes that plateau away.
 
-use super::{Batch, Dice, Part, Refused, Row, Task, rows};
+use super::{Dice, Part, Refused, Row, Task};
 
 /// The split's own seed.
 const SPLIT: u64 = 97;
@@ -53,12 +53,6 @@ impl Modular {
         let [train, held] = [table, held].map(|part| if config.together { both_orders(&part) } else { part });
         Ok(Self { modulus: config.modulus, train, held })
     }
-
-    fn write(&self, (a, b): (u32, u32), row: &mut Row) {
-        row.inputs.copy_from_slice(&[a, b, self.modulus as u32]);
-        row.targets[2] = (a + b) % self.modulus as u32;
-        row.judged[2] = 1.0;
-    }
 }
 
 fn both_orders(pairs: &[(u32, u32)]) -> Vec<(u32, u32)> {
@@ -88,13 +82,15 @@ impl Task for Modular {
     }
 
     /// Both parts are drawn with replacement.
-    fn batch(&self, seed: u64, part: Part, index: u64, size: usize) -> Batch {
+    fn write(&self, part: Part, dice: &mut Dice, row: &mut Row) {
         let pairs = match part {
             Part::Train => &self.train,
             Part::Held => &self.held,
         };
-        let dice = |number| Dice::new(self.id(), seed, part, number);
-        rows(&dice, index, size, 3, &|dice, row| self.write(pairs[dice.below(pairs.len())], row))
+        let (a, b) = pairs[dice.below(pairs.len())];
+        row.inputs.copy_from_slice(&[a, b, self.modulus as u32]);
+        row.targets[2] = (a + b) % self.modulus as u32;
+        row.judged[2] = 1.0;
     }
 
     fn label(&self, token: u32) -> String {

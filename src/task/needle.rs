@@ -8,7 +8,7 @@
 //! that reaches farther (dilation, global tokens, strides, random links, memory) moves the cliff to where it should
 //! be. A recurrent state has to keep the value through D steps of noise.
 
-use super::{Batch, Dice, Part, Refused, Row, Task, rows};
+use super::{Dice, Part, Refused, Row, Task};
 
 const MARKER: u32 = 1;
 const QUERY: u32 = 2;
@@ -54,22 +54,6 @@ impl Needle {
         Refused::outside("noise", config.noise, 1, 1024, "")?;
         Ok(Self { config: config.clone() })
     }
-
-    fn write(&self, dice: &mut Dice, row: &mut Row) {
-        let c = &self.config;
-        for slot in row.inputs.iter_mut() {
-            *slot = (SPECIAL + c.values + dice.below(c.noise)) as u32;
-        }
-        let octave = 1 << dice.between(c.min_distance.ilog2() as usize, c.distance.ilog2() as usize);
-        let distance = dice.between(octave.max(c.min_distance), (2 * octave - 1).min(c.distance));
-        let marker = dice.below(c.length - distance - 1);
-        let (value, query) = (marker + 1, marker + 1 + distance);
-        row.inputs[marker] = MARKER;
-        row.inputs[value] = (SPECIAL + dice.below(c.values)) as u32;
-        row.inputs[query] = QUERY;
-        row.targets[query] = row.inputs[value];
-        row.judge(query, value);
-    }
 }
 
 impl Task for Needle {
@@ -93,9 +77,20 @@ impl Task for Needle {
         1.0 / self.config.values as f64
     }
 
-    fn batch(&self, seed: u64, part: Part, index: u64, size: usize) -> Batch {
-        let dice = |number| Dice::new(self.id(), seed, part, number);
-        rows(&dice, index, size, self.length(), &|dice, row| self.write(dice, row))
+    fn write(&self, _: Part, dice: &mut Dice, row: &mut Row) {
+        let c = &self.config;
+        for slot in row.inputs.iter_mut() {
+            *slot = (SPECIAL + c.values + dice.below(c.noise)) as u32;
+        }
+        let octave = 1 << dice.between(c.min_distance.ilog2() as usize, c.distance.ilog2() as usize);
+        let distance = dice.between(octave.max(c.min_distance), (2 * octave - 1).min(c.distance));
+        let marker = dice.below(c.length - distance - 1);
+        let (value, query) = (marker + 1, marker + 1 + distance);
+        row.inputs[marker] = MARKER;
+        row.inputs[value] = (SPECIAL + dice.below(c.values)) as u32;
+        row.inputs[query] = QUERY;
+        row.targets[query] = row.inputs[value];
+        row.judge(query, value);
     }
 
     fn label(&self, token: u32) -> String {

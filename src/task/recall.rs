@@ -9,7 +9,7 @@
 //! fixed size (recurrent networks, linear attention with few features) fails as K grows; one layer of attention sees
 //! which values there are but not which belongs to the key, and stays at 1/K.
 
-use super::{Batch, Dice, Part, Refused, Row, Task, rows};
+use super::{Dice, Part, Refused, Row, Task};
 
 /// Weights of slots are whole numbers, so that no rounding differs between machines; this is the weight of the first.
 const FIRST_WEIGHT: f64 = 1_048_576.0;
@@ -62,31 +62,6 @@ impl Recall {
         let weights = (1..=slots).map(|s| ((FIRST_WEIGHT * (s as f64).powf(-0.99)).round() as usize).max(1)).collect();
         Ok(Self { config: config.clone(), weights })
     }
-
-    fn write(&self, dice: &mut Dice, row: &mut Row) {
-        let Config { length, pairs, vocabulary, noise } = self.config;
-        let half = vocabulary / 2;
-        let keys = dice.distinct(pairs, half - 1);
-        let values = dice.distinct(pairs, half);
-        for (k, (&key, &value)) in keys.iter().zip(&values).enumerate() {
-            row.inputs[2 * k] = key as u32 + 1;
-            row.inputs[2 * k + 1] = (half + value) as u32;
-        }
-        if noise {
-            for i in 2 * pairs..length {
-                row.inputs[i] = (half + dice.below(half)) as u32;
-            }
-        }
-        let mut weights = self.weights.clone();
-        for k in 0..pairs {
-            let slot = pick(&weights, dice);
-            weights[slot] = 0;
-            let at = 2 * pairs + 2 * slot;
-            row.inputs[at] = row.inputs[2 * k];
-            row.targets[at] = row.inputs[2 * k + 1];
-            row.judge(at, 2 * k + 1);
-        }
-    }
 }
 
 /// An index with probability in proportion to its weight.
@@ -125,9 +100,29 @@ impl Task for Recall {
         2.0 / self.config.vocabulary as f64
     }
 
-    fn batch(&self, seed: u64, part: Part, index: u64, size: usize) -> Batch {
-        let dice = |number| Dice::new(self.id(), seed, part, number);
-        rows(&dice, index, size, self.length(), &|dice, row| self.write(dice, row))
+    fn write(&self, _: Part, dice: &mut Dice, row: &mut Row) {
+        let Config { length, pairs, vocabulary, noise } = self.config;
+        let half = vocabulary / 2;
+        let keys = dice.distinct(pairs, half - 1);
+        let values = dice.distinct(pairs, half);
+        for (k, (&key, &value)) in keys.iter().zip(&values).enumerate() {
+            row.inputs[2 * k] = key as u32 + 1;
+            row.inputs[2 * k + 1] = (half + value) as u32;
+        }
+        if noise {
+            for i in 2 * pairs..length {
+                row.inputs[i] = (half + dice.below(half)) as u32;
+            }
+        }
+        let mut weights = self.weights.clone();
+        for k in 0..pairs {
+            let slot = pick(&weights, dice);
+            weights[slot] = 0;
+            let at = 2 * pairs + 2 * slot;
+            row.inputs[at] = row.inputs[2 * k];
+            row.targets[at] = row.inputs[2 * k + 1];
+            row.judge(at, 2 * k + 1);
+        }
     }
 
     fn label(&self, token: u32) -> String {

@@ -11,7 +11,7 @@
 //! What it tells apart: a model whose reach ends before the first mention cannot get below the second floor, by however much
 //! it is trained; the difference is 0.17 nats per word at 64 words. Remarks are local, any window learns them.
 
-use super::{Batch, Dice, Part, Refused, Row, Task, rows};
+use super::{Dice, Part, Refused, Row, Task, ngram};
 
 const NAMES: [&str; 16] = [
     "Ada", "Ben", "Cleo", "Dev", "Edda", "Finn", "Gus", "Hana", "Ivo", "June", "Kit", "Lena", "Milo", "Nora", "Otis",
@@ -176,12 +176,18 @@ impl Story {
         teller.told
     }
 
-    fn write(&self, dice: &mut Dice, row: &mut Row) {
-        let told = self.tell(dice);
-        row.next_token(&told.iter().map(|t| t.token).collect::<Vec<_>>());
-        for i in 0..self.length {
-            row.judge(i, i - told[i + 1].back);
+    /// The words of a sequence, each with the number of words to the nearest other mention of what it mentions; 0 where there is
+    /// no other.
+    pub(super) fn mentions(&self, dice: &mut Dice) -> Vec<(u32, usize)> {
+        let told = &self.tell(dice)[..self.length];
+        let mut mentions: Vec<(u32, usize)> = told.iter().map(|t| (t.token, 0)).collect();
+        for (i, t) in told.iter().enumerate().filter(|(_, t)| t.forgotten > t.nats) {
+            let gap = t.back + 1;
+            mentions[i].1 = gap;
+            let before = &mut mentions[i - gap].1;
+            *before = if *before == 0 { gap } else { gap.min(*before) };
         }
+        mentions
     }
 }
 
@@ -206,9 +212,12 @@ impl Task for Story {
         1.0 / self.words.len() as f64
     }
 
-    fn batch(&self, seed: u64, part: Part, index: u64, size: usize) -> Batch {
-        let dice = |number| Dice::new(self.id(), seed, part, number);
-        rows(&dice, index, size, self.length, &|dice, row| self.write(dice, row))
+    fn write(&self, _: Part, dice: &mut Dice, row: &mut Row) {
+        let told = self.tell(dice);
+        row.next_token(&told.iter().map(|t| t.token).collect::<Vec<_>>());
+        for i in 0..self.length {
+            row.judge(i, i - told[i + 1].back);
+        }
     }
 
     fn label(&self, token: u32) -> String {
@@ -218,6 +227,20 @@ impl Task for Story {
     fn line(&self, tokens: &[u32]) -> String {
         let text = tokens.iter().map(|&t| self.words[t as usize]).collect::<Vec<_>>().join(" ");
         text.replace(" .", ".").replace(" ,", ",").replace(" ⏎ ", "\n").replace(" ⏎", "\n")
+    }
+
+    /// Of a thousand held sequences, by what stands in as many others.
+    fn baselines(&self) -> Vec<(&'static str, f64)> {
+        let sequences = |part| {
+            let words = |number| {
+                let told = self.tell(&mut Dice::new(self.id(), 0, part, number));
+                told.iter().map(|t| t.token).collect()
+            };
+            (0..1000).map(words).collect::<Vec<Vec<u32>>>()
+        };
+        let counts = ngram::Counts::new(&sequences(Part::Train), self.words.len());
+        let held = sequences(Part::Held);
+        vec![("unigram", counts.unigram_loss(&held, 1)), ("bigram", counts.bigram_loss(&held))]
     }
 
     fn surprisal(&self, seed: u64, part: Part, index: u64, size: usize, reach: usize) -> Option<Vec<f32>> {

@@ -101,7 +101,7 @@ impl Tokens {
 }
 
 /// Words, numbers, emoji and single punctuation marks by the Unicode word boundaries (UAX 29); white space separates only.
-fn words(text: &str) -> impl Iterator<Item = &str> {
+pub(super) fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split_word_bounds().filter(|piece| !piece.chars().all(char::is_whitespace))
 }
 
@@ -110,7 +110,7 @@ fn hash(bytes: &[u8]) -> u32 {
     bytes.iter().fold(0x811C_9DC5, |h, &b| (h ^ u32::from(b)).wrapping_mul(0x0100_0193))
 }
 
-fn word_label(piece: &str) -> String {
+pub(super) fn word_label(piece: &str) -> String {
     let mut label = String::new();
     for (i, c) in piece.chars().enumerate() {
         if i == MAX_LABEL_CHARS {
@@ -130,7 +130,7 @@ fn word_label(piece: &str) -> String {
     label
 }
 
-fn byte_label(byte: u8) -> String {
+pub(super) fn byte_label(byte: u8) -> String {
     let c = char::from(byte);
     match byte {
         b' ' => "␠".into(),

@@ -7,8 +7,8 @@ use crate::task::{self, Task, TaskConfig};
 
 /// The version of the files that this reads and writes.
 pub const SCHEMA: u32 = 1;
-/// Longest text of a configuration.
-const LONGEST: usize = 1 << 20;
+/// Longest text of a configuration, in which there may be a visitor's text.
+const LONGEST: usize = 4 << 20;
 
 /// How often a run is judged on sequences that it does not learn from.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
