@@ -13,6 +13,8 @@ mod half;
 mod recurrent;
 #[path = "ops/selected.rs"]
 mod selected;
+#[path = "ops/sorted.rs"]
+mod sorted;
 #[path = "ops/strips.rs"]
 mod strips;
 

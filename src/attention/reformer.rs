@@ -7,7 +7,8 @@
 //! softmax over all that i sees in any round.
 //!
 //! Kitaev et al., 2020, "Reformer: The Efficient Transformer", arXiv:2001.04451, sections 2 and 3.1, eq. 2-4. Time
-//! O(N log N + rounds N m (D + rounds)), memory O(rounds N m). Hash and order have no gradient. Differs from the paper: the first
+//! O(rounds N (D buckets + m D + m rounds)), since few buckets are sorted by counting; memory O(N (D + buckets rounds)): no chunk's
+//! scores are kept. Hash and order have no gradient. Differs from the paper: the first
 //! chunk looks back to the last of its own round; a choice lets chunks attend across buckets, as the public code does; the scores
 //! are divided by √D; -64 and not -10⁵, which would leave f32 two digits of such a row. Causal: a query sees earlier positions only; as in the paper, who shares a bucket's chunk depends on the
 //! whole sequence.
@@ -17,6 +18,7 @@ use super::{
     Causal, Effective, EffectiveKind, Extra, Family, Init, Inputs, Paper, Param, ParamKind, Reference, Refusal, Setup,
     Variant,
 };
+use crate::graph::ops::sorted_attention::Chunks;
 use crate::graph::{BinaryKind, Data, Dtype, Graph, Node, Real};
 use crate::pattern::Rule;
 use crate::reference::{At, is_real_key};
@@ -73,7 +75,7 @@ pub static VARIANT: Variant = Variant {
               cost is that of sorting, N log N, and of a fixed chunk for each token, times the rounds of hashing that it takes \
               to miss little. The overhead is large, so it pays for very long texts only, and queries that are their own keys \
               change the model. Use it where one text has tens of thousands of tokens; not for short ones.",
-    complexity: "O(N log N + N m D) time for each round, O(N m) memory",
+    complexity: "O(N log N + N m D) time for each round, O(N D) memory",
     exponent: 1.0,
     exact: false,
     causal: Causal::Both,
@@ -325,25 +327,44 @@ fn graph(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> Node {
 }
 
 fn forward(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> Node {
-    let (rounds, total) = (s.int(&ROUNDS), s.instances());
-    let filled = chunks(s) * s.int(&CHUNK);
-    let Attended { weights, order } = attend(g, x, s);
-    let out = g.stage("mix", |g| {
-        let v = g.reshape(x.v, &[total, 1, s.length, s.dim]);
-        let v = g.pad(v, 2, 0, filled - s.length, 0.0);
-        let v = g.broadcast_to(v, &[total, rounds, filled, s.dim]);
-        let v = in_order(g, v, &order, s);
-        let v = with_previous(g, v, s);
-        let out = g.matmul(weights, v);
-        g.reshape(out, &[total, rounds, filled, s.dim])
-    });
-    let out = g.stage("unsort", |g| {
-        let out = g.gather_rows(out, order.places);
-        let out = g.sum(out, &[1], false);
-        let out = g.reshape(out, &[s.batch, s.heads, filled, s.dim]);
-        g.slice(out, 2, 0..s.length)
-    });
+    let (out, _) = attention(g, x, s);
     x.without_padded_queries(g, out, s)
+}
+
+/// The output and the log-sum-exp of each row over all rounds.
+fn attention(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> (Node, Node) {
+    let order = chunk_order(g, x, s);
+    let keys = g.stage("normalise keys", |g| {
+        let square = g.square(x.q);
+        let square = g.sum(square, &[3], true);
+        let square = g.add_scalar(square, EPSILON);
+        let length = g.sqrt(square);
+        g.div(x.q, length)
+    });
+    g.stage("attend", |g| g.sorted_attention([x.q, keys, x.v], order, chunking(s), s.causal, SELF))
+}
+
+fn chunking(s: &Setup) -> Chunks {
+    Chunks { size: s.int(&CHUNK), rounds: s.int(&ROUNDS), across: s.bool(&ACROSS) }
+}
+
+/// Tokens sorted by their hashes, and where each of them is in every round.
+fn chunk_order(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> Node {
+    let (rounds, count, n) = (s.int(&ROUNDS), s.int(&BUCKETS), s.length);
+    let buckets = g.stage("hash", |g| {
+        let products = match x.extras.get("lots") {
+            Some(&lots) => g.broadcast_to(lots, &[s.batch, s.heads, rounds, n, count / 2]),
+            None => {
+                let q = g.unsqueeze(x.q, 2);
+                g.matmul(q, x.extras["rotations"])
+            }
+        };
+        g.signed_argmax(products, x.key_padding)
+    });
+    g.stage("sort", |g| {
+        let buckets = g.reshape(buckets, &[s.instances(), rounds, n]);
+        g.chunk_order(buckets, chunking(s), count)
+    })
 }
 
 fn effective(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> Effective {

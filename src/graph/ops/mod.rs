@@ -26,8 +26,10 @@ pub mod reshape;
 mod rows;
 pub mod select;
 pub mod selected_attention;
+pub mod signed_argmax;
 pub mod slice;
 pub mod softmax;
+pub mod sorted_attention;
 mod strided;
 pub mod strip_attention;
 #[cfg(test)]

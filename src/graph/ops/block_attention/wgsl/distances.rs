@@ -57,7 +57,7 @@ impl Text {
 
     /// What a weight of row `r` is multiplied by, before the exponential.
     pub(super) fn factor(&self, r: usize) -> String {
-        if self.spec.distances { format!("w{r} * ") } else { String::new() }
+        if self.spec.distances || self.spec.words() > 0 { format!("w{r} * ") } else { String::new() }
     }
 }
 

@@ -21,10 +21,12 @@ macro_rules! line {
 mod chosen;
 mod distances;
 mod pairs;
+mod rounds;
 mod text;
 
 pub use chosen::weigh;
 pub use distances::{DISTANCE_LANES, backward_distances};
+pub use rounds::CHUNK_BITS;
 use std::fmt::Write;
 use text::Text;
 
@@ -55,6 +57,9 @@ pub enum Masking {
     Rule { function: &'static str, by_head: bool },
     /// Those whose bit is set behind the list.
     Bits,
+    /// Rows are reached through an order in which they were sorted, and pairs meet by their buckets and chunks in several such
+    /// orders, of which four fit in one of so many `words`; see `rounds.rs`.
+    Rounds { words: usize },
 }
 
 /// Everything that the text of a kernel depends on.
@@ -91,6 +96,11 @@ impl Spec {
     /// What arrays of rows are made of.
     fn element(&self) -> &'static str {
         if self.dim.is_multiple_of(4) { self.vector() } else { self.scalar() }
+    }
+
+    /// Words of four rounds for each token, where rows are reached through a sorted order; 0 elsewhere.
+    fn words(&self) -> usize {
+        if let Masking::Rounds { words } = self.masking { words } else { 0 }
     }
 }
 
@@ -148,9 +158,11 @@ pub fn forward(spec: &Spec) -> Kernel {
     });
     for r in 0..rows {
         line!(t, "    if row + {r}u < end_row {{");
-        line!(t, "        let share = select(1.0 / sum{r}, 0.0, sum{r} == 0.0);");
+        line!(t, "        var total = select(top{r} + log(sum{r}), {EMPTY}, sum{r} == 0.0);");
+        line!(t, "        var share = select(1.0 / sum{r}, 0.0, sum{r} == 0.0);");
+        t.join_rounds(r);
         t.store_owned("o", r, "share");
-        line!(t, "        lse[bh * u.n + row + {r}u] = select(top{r} + log(sum{r}), {EMPTY}, sum{r} == 0.0);\n    }}");
+        line!(t, "        lse[own + i{r}] = total;\n    }}");
     }
     t.end()
 }
@@ -190,7 +202,7 @@ pub fn backward_bias(spec: &Spec) -> Kernel {
 fn score_gradients(t: &mut Text, step: impl Fn(&mut Text)) {
     for r in 0..t.spec.rows {
         t.load_owned(&[("q", "u.scale"), ("dout", "")], r);
-        line!(t, "    let at{r} = (bh * u.n + min(row + {r}u, u.n - 1u)) * 2u;");
+        line!(t, "    let at{r} = (own + min(i{r}, u.n - 1u)) * 2u;");
         line!(t, "    let lse{r} = stats[at{r}];\n    let delta{r} = stats[at{r} + 1u];");
     }
     t.runs("m", |t| {
@@ -204,7 +216,8 @@ fn score_gradients(t: &mut Text, step: impl Fn(&mut Text)) {
             t.open_rows(&["v"]);
             t.scores("dp", "dout", "v");
             for r in 0..t.spec.rows {
-                line!(t, "            let ds{r} = {}exp(s{r} - lse{r}) * (dp{r} - delta{r});", t.factor(r));
+                let ds = t.of_scores(r, format!("{}exp(s{r} - lse{r}) * (dp{r} - delta{r})", t.factor(r)));
+                line!(t, "            let ds{r} = {ds};");
             }
             step(t);
         });
@@ -261,7 +274,8 @@ pub fn backward_dkv(spec: &Spec, part: Part) -> Kernel {
                 );
                 t.scores("dp", "v", "dout");
                 for r in 0..rows {
-                    line!(t, "            let ds{r} = p{r} * (dp{r} - delta);");
+                    let ds = t.of_scores(r, format!("p{r} * (dp{r} - delta)"));
+                    line!(t, "            let ds{r} = {ds};");
                 }
                 t.accumulate("dk", "ds", "q", None);
             }

@@ -71,6 +71,7 @@ impl Text {
                 line!(self, "            }}");
             }
             Masking::Rule { function, .. } => self.mask_by_rule(|i, j| format!("{function}(rule, {i}, {j})")),
+            Masking::Rounds { .. } => self.mask_rounds(),
             Masking::Bits => {
                 let word = |i: &str, j: &str| format!("list[bits_at + ({i}) * (u.rule.slot / 32u) + {j} / 32u]");
                 self.mask_by_rule(|i, j| format!("(({} >> ({j} % 32u)) & 1u) != 0u", word(i, j)));
@@ -122,6 +123,9 @@ impl Text {
     /// `masked(scores, owned row, first streamed row, end of the streamed rows)`, where comparisons with the ends of one range
     /// decide.
     pub(super) fn mask_function(&mut self) {
+        if self.spec.words() > 0 {
+            return self.order_functions();
+        }
         let by_list = matches!(self.spec.staging, Staging::Gather | Staging::Chosen | Staging::Readers);
         if matches!(self.spec.masking, Masking::Rule { .. } | Masking::Bits) || by_list {
             return;

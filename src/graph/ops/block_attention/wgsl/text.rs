@@ -57,7 +57,7 @@ impl Text {
         for name in inputs {
             t.declare(name, "read", spec.element());
         }
-        t.declare("list", "read", "u32");
+        t.declare("list", "read", if spec.words() > 0 { "vec4<u32>" } else { "u32" });
         if !forward {
             t.declare("stats", "read", "f32");
         } else if spec.padding {
@@ -125,8 +125,9 @@ impl Text {
         }
         line!(self, "    let row = first_row + lane * {rows}u;");
         line!(self, "    let own = bh * u.{own};");
-        for r in 0..rows {
-            line!(self, "    let i{r} = row + {r}u;");
+        match masking {
+            Masking::Rounds { .. } => self.sorted_rows(),
+            _ => (0..rows).for_each(|r| line!(self, "    let i{r} = row + {r}u;")),
         }
         match masking {
             Masking::Rule { by_head: true, .. } => line!(self, "    let rule = of_head(u.rule, bh % u.heads);"),
@@ -134,7 +135,7 @@ impl Text {
             Masking::Bits => {
                 line!(self, "    let bits_at = u.rule.reach + bh % u.rule.part * u.n * (u.rule.slot / 32u);");
             }
-            Masking::Diagonal | Masking::Band => {}
+            Masking::Diagonal | Masking::Band | Masking::Rounds { .. } => {}
         }
         self.distances_of_head();
         let place = if gathers { format!("min(i0, u.{own} - 1u)") } else { "block".to_owned() };
@@ -181,23 +182,36 @@ impl Text {
 
     pub(super) fn store_owned(&mut self, name: &str, r: usize, factor: &str) {
         let base = self.row_address(&format!("own + i{r}"));
+        let before = |at: &str, zero: &str| match self.spec.words() {
+            0 => String::new(),
+            _ => format!(" + select({zero}, {name}[{at}] * {}, later)", if self.forward { "kept" } else { "1.0" }),
+        };
+        let mut lines = Vec::new();
         for c in 0..self.chunks {
             if self.spec.dim.is_multiple_of(4) {
                 let vector = self.spec.vector();
-                line!(self, "        {name}[{base} + {c}u] = {vector}({name}{r}_{c} * {factor});");
+                let at = format!("{base} + {c}u");
+                let before = before(&at, "vec4<f32>()");
+                lines.push(format!("        {name}[{at}] = {vector}({name}{r}_{c} * {factor}{before});"));
                 continue;
             }
             for (d, component) in (c * 4..self.spec.dim).zip(["x", "y", "z", "w"]) {
                 let scalar = self.spec.scalar();
-                line!(self, "        {name}[{base} + {d}u] = {scalar}({name}{r}_{c}.{component} * {factor});");
+                let at = format!("{base} + {d}u");
+                let before = before(&at, "0.0");
+                lines.push(format!("        {name}[{at}] = {scalar}({name}{r}_{c}.{component} * {factor}{before});"));
             }
         }
+        lines.iter().for_each(|text| line!(self, "{text}"));
     }
 
     /// The loop over the runs of this block: streamed rows `start..stop`. What of a run lies beyond the diagonal or
     /// outside the band for every row of the workgroup is cut off.
     pub(super) fn runs(&mut self, streamed: &str, body: impl FnOnce(&mut Self)) {
         line!(self, "    let other = bh * u.{streamed};");
+        if self.spec.words() > 0 {
+            return self.runs_of_chunks(body);
+        }
         match self.spec.staging {
             Staging::Chosen => return self.chosen_blocks(body),
             Staging::Readers => return self.readers_of_block(body),
@@ -235,7 +249,8 @@ impl Text {
         let (chunks, lanes) = (self.chunks, self.spec.lanes);
         line!(self, "        for (var tile = start; tile < stop; tile += {tile}u) {{\n        workgroupBarrier();");
         line!(self, "        for (var e = lane; e < {}u; e += {lanes}u) {{", tile * chunks);
-        let row = self.row_address(&format!("other + min(tile + e / {chunks}u, stop - 1u)"));
+        let streamed = self.streamed(&format!("min(tile + e / {chunks}u, stop - 1u)"));
+        let row = self.row_address(&format!("other + {streamed}"));
         line!(self, "            let at = {row};\n            let c = e % {chunks}u;");
         for (name, tile) in names.iter().zip(["tile_a", "tile_b"]) {
             if self.spec.dim.is_multiple_of(4) {
@@ -260,10 +275,15 @@ impl Text {
             line!(self, "        let end = min(tile + {tile}u, stop);");
         }
         line!(self, "        for (var j = {first}; j < {end}; j += 4u) {{");
+        if self.spec.words() > 0 {
+            self.sorted_step();
+        }
         for s in 0..4 {
             let id = match self.spec.staging {
                 Staging::Gather => format!("list[u.runs_at + min(j + {s}u, stop - 1u)]"),
                 Staging::Readers => format!("list[min(j + {s}u, stop - 1u)]"),
+                Staging::Quad if self.spec.words() > 0 => format!("quadBroadcast(mine, {s}u)"),
+                _ if self.spec.words() > 0 => self.streamed(&format!("min(j + {s}u, stop - 1u)")),
                 _ => format!("min(j + {s}u, stop - 1u)"),
             };
             line!(self, "            let id{s} = {id};");
@@ -294,7 +314,8 @@ impl Text {
                     }
                 }
                 Staging::Quad => {
-                    let row = self.row_address("other + min(j + (place & 3u), stop - 1u)");
+                    let mine = if self.spec.words() > 0 { "mine" } else { "min(j + (place & 3u), stop - 1u)" };
+                    let row = self.row_address(&format!("other + {mine}"));
                     line!(self, "            let {name}_at = {row};");
                     for c in 0..self.chunks {
                         let chunk = self.chunk(name, &format!("{name}_at"), c);
