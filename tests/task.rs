@@ -312,6 +312,8 @@ fn stories_recall_what_was_said() {
             assert!(story.ends_with(&format!(", and the {colour} {animal} was glad.")), "{story}");
         }
     }
+    let row = &batch.inputs[..200];
+    assert_eq!(task.read(&task.line(row)).expect("words"), row, "a story is read as it is told");
     for i in (0..batch.inputs.len()).filter(|&i| batch.distance[i] > 0) {
         assert_eq!(batch.inputs[i - batch.distance[i] as usize], batch.targets[i]);
     }

@@ -2,7 +2,7 @@
 
 use super::output::{print, print_json, table};
 use super::{Failure, backend, tensors};
-use attention_lab::lab::train::{Checkpoint, Error, Evaluation, Reading, Run, RunConfig};
+use attention_lab::lab::train::{Checkpoint, Error, Evaluation, Reading, Run, RunConfig, Weights};
 use serde_json::json;
 use std::fs::{File, OpenOptions};
 use std::io::{BufWriter, Write};
@@ -26,6 +26,12 @@ pub struct Arguments {
     /// Go on from what --out has written
     #[arg(long, value_name = "CHECKPOINT")]
     resume: Option<PathBuf>,
+    /// Begin with trained weights, as --weights writes them; the attention may be another
+    #[arg(long, value_name = "WEIGHTS", conflicts_with = "resume")]
+    from: Option<PathBuf>,
+    /// Where the weights alone go at the end, at half precision
+    #[arg(long, value_name = "WEIGHTS.safetensors")]
+    weights: Option<PathBuf>,
     #[command(flatten)]
     backend: backend::Choice,
     /// Print JSON
@@ -41,12 +47,30 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         Some(path) => Some(Checkpoint::from_bytes(&tensors::read_bytes("--resume", path)?)?),
         None => None,
     };
-    if let Some(out) = &arguments.out {
-        tensors::check_output("--out", out)?;
+    let weights = match &arguments.from {
+        Some(path) => Some(Weights::from_bytes(&tensors::read_bytes("--from", path)?)?),
+        None => None,
+    };
+    for (option, path) in [("--out", &arguments.out), ("--weights", &arguments.weights)] {
+        if let Some(path) = path {
+            tensors::check_output(option, path)?;
+        }
     }
     let log = Log::open(arguments.log.as_deref(), checkpoint.is_some())?;
     let backend = backend::Backend::choose(&arguments.backend)?;
-    pollster::block_on(train(arguments, &config, checkpoint.as_ref(), &backend, log))
+    let start = match (checkpoint, weights) {
+        (Some(checkpoint), _) => Start::Checkpoint(checkpoint),
+        (None, Some(weights)) => Start::Weights(weights),
+        (None, None) => Start::Drawn,
+    };
+    pollster::block_on(train(arguments, &config, start, &backend, log))
+}
+
+/// What a run begins with.
+enum Start {
+    Drawn,
+    Checkpoint(Checkpoint),
+    Weights(Weights),
 }
 
 /// A file of a configuration.
@@ -60,7 +84,7 @@ fn read_config(path: &Path) -> Result<RunConfig, Failure> {
 async fn train(
     arguments: &Arguments,
     config: &RunConfig,
-    checkpoint: Option<&Checkpoint>,
+    start: Start,
     backend: &backend::Backend,
     mut log: Log,
 ) -> Result<(), Failure> {
@@ -68,9 +92,17 @@ async fn train(
         backend::Backend::Gpu(gpu) => Some(gpu),
         backend::Backend::Cpu => None,
     };
-    let made = match checkpoint {
-        Some(checkpoint) => Run::resume(config, checkpoint, gpu).await,
-        None => Run::new(config, gpu).await,
+    let made = match &start {
+        Start::Drawn => Run::new(config, gpu).await,
+        Start::Checkpoint(checkpoint) => Run::resume(config, checkpoint, gpu).await,
+        Start::Weights(weights) => Run::from_weights(config, weights, gpu).await.map(|(run, exchange)| {
+            for (names, what) in [(&exchange.begun, "drawn anew"), (&exchange.unused, "not used")] {
+                if !names.is_empty() {
+                    eprintln!("{what}: {}", names.join(", "));
+                }
+            }
+            run
+        }),
     };
     let mut run = made.map_err(|e| match e {
         Error::Config(e) => Failure::Adapter(e.to_string()),
@@ -131,6 +163,13 @@ async fn train(
             }
             last = Some((reading, evaluation));
         }
+    }
+    if let Some(path) = &arguments.weights {
+        let held = match &last {
+            Some((_, held)) => held.clone(),
+            None => run.evaluate(&|| false).await?,
+        };
+        tensors::write_bytes("--weights", path, &run.weights_with(&held).await?.to_bytes()?)?;
     }
     report(arguments, &run, backend, first, last, &pace)
 }

@@ -25,6 +25,7 @@ pub fn gradients(g: &mut Graph, seeds: &[(Node, Node)], wrt: &[Node]) -> Vec<Opt
         if douts.iter().all(Option::is_none) {
             continue;
         }
+        let part = g.set_part(entry.part);
         let stage = format!("{} backward", g.stages()[entry.stage]);
         let dinputs = g.stage(stage.trim_start(), |g| {
             let context = GradContext { inputs: &entry.inputs, outputs: &outputs, douts: &douts };
@@ -37,6 +38,7 @@ pub fn gradients(g: &mut Graph, seeds: &[(Node, Node)], wrt: &[Node]) -> Vec<Opt
                 accumulate(g, &mut reached, input, dinput);
             }
         }
+        g.set_part(part);
     }
     for node in wrt {
         if let Some(&dnode) = reached.get(node)

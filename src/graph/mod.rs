@@ -53,6 +53,8 @@ pub struct Entry {
     pub types: Vec<TensorType>,
     /// Index into [`Graph::stages`].
     pub stage: usize,
+    /// Index into [`Graph::parts`].
+    pub part: usize,
     pub category: Category,
 }
 
@@ -62,6 +64,8 @@ pub struct Graph {
     entries: Vec<Entry>,
     stages: Vec<String>,
     stage: usize,
+    parts: Vec<String>,
+    part: usize,
     category: Category,
     outputs: Vec<(String, Node)>,
     updates: Vec<(Node, Node)>,
@@ -74,6 +78,8 @@ impl Default for Graph {
             entries: Vec::new(),
             stages: vec![String::new()],
             stage: 0,
+            parts: vec![String::new()],
+            part: 0,
             category: Category::Activations,
             outputs: Vec::new(),
             updates: Vec::new(),
@@ -153,7 +159,7 @@ impl Graph {
 
     fn push(&mut self, kind: Kind, inputs: Vec<Node>, types: Vec<TensorType>, category: Category) -> Node {
         let entry = self.entries.len() as u32;
-        self.entries.push(Entry { kind, inputs, types, stage: self.stage, category });
+        self.entries.push(Entry { kind, inputs, types, stage: self.stage, part: self.part, category });
         Node { entry, port: 0 }
     }
 
@@ -167,6 +173,29 @@ impl Graph {
         let result = build(self);
         self.stage = before;
         result
+    }
+
+    /// Says to which part of a model everything built inside `build` belongs, e.g. `layers.0.attention`; the innermost counts.
+    /// Gradients belong to the part of what they are gradients of.
+    pub fn part<T>(&mut self, label: &str, build: impl FnOnce(&mut Self) -> T) -> T {
+        let before = self.enter_part(label);
+        let result = build(self);
+        self.part = before;
+        result
+    }
+
+    /// From here on everything belongs to a part; the one before, for [`Graph::set_part`].
+    pub(crate) fn enter_part(&mut self, label: &str) -> usize {
+        let index = self.parts.iter().position(|p| p == label).unwrap_or_else(|| {
+            self.parts.push(label.into());
+            self.parts.len() - 1
+        });
+        self.set_part(index)
+    }
+
+    /// Goes to a part by its index; the one before.
+    pub(crate) fn set_part(&mut self, index: usize) -> usize {
+        std::mem::replace(&mut self.part, index)
     }
 
     /// Counts everything built inside `build` under `category`.
@@ -198,6 +227,12 @@ impl Graph {
         assert!(self.updates.iter().all(|(other, _)| *other != input), "update: one value for each input");
         assert_eq!(self.ty(input), self.ty(value), "update: the type stays");
         self.updates.push((input, value));
+    }
+
+    /// Drops every [`Graph::update`]: a run then changes nothing.
+    pub fn without_updates(mut self) -> Self {
+        self.updates.clear();
+        self
     }
 
     /// Pairs (input, value) of [`Graph::update`].
@@ -246,6 +281,11 @@ impl Graph {
 
     pub fn stages(&self) -> &[String] {
         &self.stages
+    }
+
+    /// Parts of a model by [`Graph::part`]; the first is none.
+    pub fn parts(&self) -> &[String] {
+        &self.parts
     }
 
     pub fn entry(&self, node: Node) -> &Entry {

@@ -27,7 +27,12 @@ pub struct Plan {
 /// What is alive during one dispatch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Moment {
+    /// `op.entry`.
     pub label: String,
+    /// Of the op, see [`Graph::stage`].
+    pub stage: String,
+    /// Of the op, see [`Graph::part`]; empty outside a model.
+    pub part: String,
     pub alive: BTreeMap<Category, u64>,
 }
 
@@ -205,7 +210,12 @@ pub fn plan(g: &Graph, context: &LowerContext) -> Plan {
                 Slot::Out(i) => buffer_of(Node { entry: item.entry as u32, port: i as u32 }),
                 Slot::Scratch(i) => BufferId(tenants[item.scratch[i]].buffer),
             };
-            timeline.push(Moment { label: label.clone(), alive: alive.clone() });
+            timeline.push(Moment {
+                label: label.clone(),
+                stage: g.stages()[entry.stage].clone(),
+                part: g.parts()[entry.part].clone(),
+                alive: alive.clone(),
+            });
             program.steps.push(step(dispatch, label, entry.stage, resolve));
         }
     }

@@ -32,6 +32,14 @@ impl<'a> Builder<'a> {
         Self { g, config, parameters: Vec::new(), mixings: Vec::new(), dropout_seed, dropouts: 0, seed }
     }
 
+    /// What is built inside belongs to a part of the model.
+    pub fn part<T>(&mut self, name: &str, build: impl FnOnce(&mut Self) -> T) -> T {
+        let before = self.g.enter_part(name);
+        let result = build(self);
+        self.g.set_part(before);
+        result
+    }
+
     /// A learned weight.
     pub fn weight(&mut self, name: &str, shape: &[usize], beginning: Beginning) -> Node {
         self.declare(Parameter { name: name.into(), shape: shape.into(), beginning, learned: true })
@@ -104,13 +112,15 @@ impl<'a> Builder<'a> {
 
     /// A residual branch with its layer norm, before or behind.
     fn branch(&mut self, name: &str, x: Node, build: impl FnOnce(&mut Self, &str, Node) -> Node) -> Node {
-        let norm = format!("{name}.norm");
-        let pre = self.config.norm == NormPlace::Pre;
-        let input = if pre { self.norm(&norm, x) } else { x };
-        let added = build(self, name, input);
-        let added = self.dropout(added);
-        let sum = self.g.stage("residual", |g| g.add(x, added));
-        if pre { sum } else { self.norm(&norm, sum) }
+        self.part(name, |b| {
+            let norm = format!("{name}.norm");
+            let pre = b.config.norm == NormPlace::Pre;
+            let input = if pre { b.norm(&norm, x) } else { x };
+            let added = build(b, name, input);
+            let added = b.dropout(added);
+            let sum = b.g.stage("residual", |g| g.add(x, added));
+            if pre { sum } else { b.norm(&norm, sum) }
+        })
     }
 
     fn feed_forward(&mut self, name: &str, x: Node) -> Node {

@@ -15,4 +15,4 @@ pub use config::{Architecture, ConfigError, Mixer, ModelConfig};
 pub use network::{Network, Tokens, network};
 pub use optimiser::OptimiserConfig;
 pub use parameters::Parameter;
-pub use step::{Judgement, TrainingStep, judgement, training_step};
+pub use step::{Inspection, Judgement, Reader, TrainingStep, inspection, judgement, reader, training_step};

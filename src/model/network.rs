@@ -61,7 +61,7 @@ pub fn network(g: &mut Graph, config: &ModelConfig, inputs: &Tokens, seed: u64) 
         .then(|| b.weight("positions.weight", &[config.length, config.d_model], embedding_beginning(config)));
     let memory = (config.architecture == Architecture::EncoderDecoder).then(|| {
         let source = inputs.source.expect("an encoder-decoder reads a source");
-        let x = embed(&mut b, "encoder.", table, positions, source);
+        let x = b.part("encoder.embedding", |b| embed(b, "encoder.", table, positions, source));
         let sizes = sizes(&b, source);
         let x = stack(&mut b, Stack::Encoder, x, sizes, None);
         (x, sizes[1])
@@ -70,11 +70,13 @@ pub fn network(g: &mut Graph, config: &ModelConfig, inputs: &Tokens, seed: u64) 
         Architecture::EncoderDecoder => (Stack::Decoder, "decoder."),
         _ => (Stack::Only, ""),
     };
-    let x = embed(&mut b, prefix, table, positions, inputs.tokens);
+    let x = b.part(&format!("{prefix}embedding"), |b| embed(b, prefix, table, positions, inputs.tokens));
     let [batch, length] = sizes(&b, inputs.tokens);
     let x = stack(&mut b, which, x, [batch, length], memory);
-    let logits = head(&mut b, table, x);
-    let logits = b.g.reshape(logits, &[batch, length, config.vocabulary]);
+    let logits = b.part("head", |b| {
+        let logits = head(b, table, x);
+        b.g.reshape(logits, &[batch, length, config.vocabulary])
+    });
     let (mut parameters, mixings) = (b.parameters, b.mixings);
     // Some variants make no use of keys or queries; what would make those is not part of the model.
     let read = g.ancestors([logits]);
@@ -130,7 +132,8 @@ fn stack(b: &mut Builder, which: Stack, mut x: Node, sizes: [usize; 2], memory: 
     for layer in 0..b.config.layers {
         x = b.layer(&format!("{prefix}layers.{layer}"), which, layer, x, sizes, memory);
     }
-    if b.config.norm == NormPlace::Pre { b.norm(&format!("{prefix}norm"), x) } else { x }
+    let norm = format!("{prefix}norm");
+    if b.config.norm == NormPlace::Pre { b.part(&norm, |b| b.norm(&norm, x)) } else { x }
 }
 
 /// Logits `[M, V]` of hidden states `[M, d]`.

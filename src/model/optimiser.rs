@@ -161,9 +161,10 @@ pub struct Learned<'a> {
     pub gradient: Node,
 }
 
-/// Adds the update of all weights, which the graph then carries from run to run; the norm of all gradients, of shape `[]`.
+/// Adds the update of all weights, which the graph then carries from run to run; the norm of all gradients, of shape `[]`, and
+/// what each weight becomes.
 /// Inputs are the [`NUMBERS`] that the rule needs, of shape `[]`, and its memories by [`memory_name`].
-pub fn update(g: &mut Graph, config: &OptimiserConfig, learned: &[Learned]) -> Node {
+pub fn update(g: &mut Graph, config: &OptimiserConfig, learned: &[Learned]) -> (Node, Vec<Node>) {
     g.stage("update", |g| {
         let norm = g.category(Category::Workspace, |g| global_norm(g, learned));
         let clip = (config.clip > 0.0).then(|| {
@@ -182,10 +183,8 @@ pub fn update(g: &mut Graph, config: &OptimiserConfig, learned: &[Learned]) -> N
             rectified: (config.rule == Rule::RAdam).then(|| number(g, 2)),
             decay: config.decays().then(|| number(g, 3)),
         };
-        for one in learned {
-            update_one(g, config, one, clip, &numbers);
-        }
-        norm
+        let one = |one: &Learned| g.part(one.parameter.part(), |g| update_one(g, config, one, clip, &numbers));
+        (norm, learned.iter().map(one).collect())
     })
 }
 
@@ -197,8 +196,8 @@ struct Numbers {
     decay: Option<Node>,
 }
 
-/// Each memory and the weight are one fused kernel, written over its own input.
-fn update_one(g: &mut Graph, config: &OptimiserConfig, one: &Learned, clip: Option<Node>, numbers: &Numbers) {
+/// Each memory and the weight are one fused kernel, written over its own input. What the weight becomes.
+fn update_one(g: &mut Graph, config: &OptimiserConfig, one: &Learned, clip: Option<Node>, numbers: &Numbers) -> Node {
     let ty = g.ty(one.node).clone();
     // Made anew for each use: a chain computes it in registers.
     let clipped = |g: &mut Graph| match clip {
@@ -253,7 +252,8 @@ fn update_one(g: &mut Graph, config: &OptimiserConfig, one: &Learned, clip: Opti
             _ => g.sub(one.node, step),
         };
         g.update(one.node, moved);
-    });
+        moved
+    })
 }
 
 /// Root of the sum of squares of all gradients.

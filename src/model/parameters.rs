@@ -37,6 +37,11 @@ impl Parameter {
         self.len() == 0
     }
 
+    /// The part of a model that it belongs to, by its name: `layers.0.attention`, `embedding`, `head`.
+    pub fn part(&self) -> &str {
+        part(&self.name)
+    }
+
     /// Whether weight decay pulls at it: at matrices, not at biases and gains.
     pub fn decays(&self) -> bool {
         self.shape.len() >= 2
@@ -60,7 +65,36 @@ impl Parameter {
     }
 }
 
+/// The part of a model that a weight of this name belongs to; see [`crate::graph::Graph::part`].
+pub fn part(name: &str) -> &str {
+    let end = match name.find("layers.") {
+        // Number and branch behind the word.
+        Some(at) => name[at..].match_indices('.').nth(2).map(|(dot, _)| at + dot),
+        None => name.rfind('.'),
+    };
+    &name[..end.unwrap_or(name.len())]
+}
+
 /// Numbers that are learned.
 pub fn count<'a>(parameters: impl IntoIterator<Item = &'a Parameter>) -> u64 {
     parameters.into_iter().filter(|p| p.learned).map(|p| p.len() as u64).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::part;
+
+    #[test]
+    fn parts_are_layers_with_their_branch() {
+        for (name, want) in [
+            ("layers.0.attention.query.weight", "layers.0.attention"),
+            ("encoder.layers.11.feed_forward.norm.gain", "encoder.layers.11.feed_forward"),
+            ("layers.2.attention.W", "layers.2.attention"),
+            ("embedding.weight", "embedding"),
+            ("decoder.norm.bias", "decoder.norm"),
+            ("head", "head"),
+        ] {
+            assert_eq!(part(name), want);
+        }
+    }
 }

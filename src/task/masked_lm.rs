@@ -98,6 +98,14 @@ impl Task for MaskedLm {
         if token == self.mask() { "[MASK]".into() } else { self.story.label(token) }
     }
 
+    fn read(&self, text: &str) -> Option<Vec<u32>> {
+        self.story.read(text)
+    }
+
+    fn line(&self, tokens: &[u32]) -> String {
+        self.story.told(tokens, |token| self.label(token))
+    }
+
     fn baselines(&self) -> Vec<(&'static str, f64)> {
         let sequences = |part| {
             let batch = self.batch(0, part, 0, PLAYED);

@@ -104,6 +104,11 @@ pub trait Task: Send + Sync {
         tokens.iter().map(|&token| self.label(token)).collect::<Vec<_>>().join(" ")
     }
 
+    /// A text as tokens of this task, those that it does not have left out; `None` where tokens are no text.
+    fn read(&self, _text: &str) -> Option<Vec<u32>> {
+        None
+    }
+
     /// −ln p of each target of [`Task::batch`] under the process that made it, `[B, N]` in nats, for a reader who knows the
     /// process and recalls what lies at most `reach` positions back; its mean over what is judged is the loss that no such
     /// model can beat. `None` where it cannot be computed.

@@ -97,15 +97,6 @@ impl OwnText {
             Part::Held => &self.held,
         }
     }
-
-    /// The tokens of a text by this task's numbers, those that it does not have left out: for a text to go on from.
-    pub fn read(&self, text: &str) -> Vec<u32> {
-        let number = |piece: &[u8]| self.pieces.iter().position(|have| have == piece).map(|at| at as u32);
-        match self.split {
-            Split::Bytes => text.as_bytes().chunks(1).filter_map(number).collect(),
-            Split::Words => words(text).filter_map(|piece| number(piece.as_bytes())).collect(),
-        }
-    }
 }
 
 /// Different pieces, the most frequent first and of equal ones the smaller; at most [`MOST_WORDS`].
@@ -164,6 +155,14 @@ impl Task for OwnText {
             Split::Bytes => String::from_utf8_lossy(&pieces.flatten().copied().collect::<Vec<u8>>()).into_owned(),
             Split::Words => pieces.map(|piece| String::from_utf8_lossy(piece)).collect::<Vec<_>>().join(" "),
         }
+    }
+
+    fn read(&self, text: &str) -> Option<Vec<u32>> {
+        let number = |piece: &[u8]| self.pieces.iter().position(|have| have == piece).map(|at| at as u32);
+        Some(match self.split {
+            Split::Bytes => text.as_bytes().chunks(1).filter_map(number).collect(),
+            Split::Words => words(text).filter_map(|piece| number(piece.as_bytes())).collect(),
+        })
     }
 
     fn baselines(&self) -> Vec<(&'static str, f64)> {

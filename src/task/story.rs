@@ -11,6 +11,7 @@
 //! What it tells apart: a model whose reach ends before the first mention cannot get below the second floor, by however much
 //! it is trained; the difference is 0.17 nats per word at 64 words. Remarks are local, any window learns them.
 
+use super::text::words;
 use super::{Dice, Part, Refused, Row, Task, ngram};
 
 const NAMES: [&str; 16] = [
@@ -176,6 +177,12 @@ impl Story {
         teller.told
     }
 
+    /// Words as a text.
+    pub(super) fn told(&self, tokens: &[u32], label: impl Fn(u32) -> String) -> String {
+        let text = tokens.iter().map(|&token| label(token)).collect::<Vec<_>>().join(" ");
+        text.replace(" .", ".").replace(" ,", ",").replace(" ⏎ ", "\n").replace(" ⏎", "\n")
+    }
+
     /// The words of a sequence, each with the number of words to the nearest other mention of what it mentions; 0 where there is
     /// no other.
     pub(super) fn mentions(&self, dice: &mut Dice) -> Vec<(u32, usize)> {
@@ -225,8 +232,14 @@ impl Task for Story {
     }
 
     fn line(&self, tokens: &[u32]) -> String {
-        let text = tokens.iter().map(|&t| self.words[t as usize]).collect::<Vec<_>>().join(" ");
-        text.replace(" .", ".").replace(" ,", ",").replace(" ⏎ ", "\n").replace(" ⏎", "\n")
+        self.told(tokens, |token| self.label(token))
+    }
+
+    /// A line's end is a word.
+    fn read(&self, text: &str) -> Option<Vec<u32>> {
+        let number = |piece: &str| self.words.iter().position(|&word| word == piece).map(|at| at as u32);
+        let text = text.replace('\n', " ⏎ ");
+        Some(words(&text).filter_map(number).collect())
     }
 
     /// Of a thousand held sequences, by what stands in as many others.

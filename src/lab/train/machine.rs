@@ -1,18 +1,20 @@
 //! Where a run's graphs are evaluated: on a device, where weights and memories stay, or by the CPU interpreter.
 
 use super::Error;
-use crate::gpu::{Gpu, Replay};
+use crate::gpu::{Category, Gpu, Replay};
 use crate::graph::plan::{Plan, plan};
 use crate::graph::{Data, Graph, LowerContext, cpu};
 use std::collections::{BTreeMap, HashMap};
 
 pub type Values = BTreeMap<String, Data<f32>>;
 
-/// A graph that changes its state, and one that judges it.
+/// A graph that changes its state, one that judges it, and others that look at it, by name.
 pub enum Machine {
-    Gpu { step: Box<Ready>, judge: Box<Ready> },
-    Cpu { step: Box<Graph>, judge: Box<Graph>, state: Values, outputs: Values },
+    Gpu { gpu: Gpu, step: Box<Ready>, judge: Box<Ready>, more: More<Ready> },
+    Cpu { step: Box<Graph>, judge: Box<Graph>, more: More<Graph>, state: Values, outputs: Values },
 }
+
+type More<T> = BTreeMap<&'static str, T>;
 
 /// A graph on the device.
 pub struct Ready {
@@ -34,6 +36,21 @@ impl Ready {
         Ok(())
     }
 
+    async fn answer<const K: usize>(
+        &self,
+        given: &Values,
+        names: [&str; K],
+        cancelled: &dyn Fn() -> bool,
+    ) -> Result<[Vec<f32>; K], Error> {
+        self.write(given)?;
+        self.replay.run(cancelled).await?;
+        let mut results = [const { Vec::new() }; K];
+        for (result, name) in results.iter_mut().zip(names) {
+            *result = self.output(name).await?;
+        }
+        Ok(results)
+    }
+
     async fn output(&self, name: &str) -> Result<Vec<f32>, Error> {
         let (buffer, ty) = &self.plan.outputs[name];
         Ok(bytemuck::pod_collect_to_vec(&self.replay.read_range(*buffer, 0, ty.bytes()).await?))
@@ -49,8 +66,8 @@ impl Machine {
             if !fits {
                 return Err(Error::OutOfMemory(bytes));
             }
-            let (state, outputs) = Default::default();
-            return Ok(Self::Cpu { step: Box::new(step), judge: Box::new(judge), state, outputs });
+            let (more, state, outputs) = Default::default();
+            return Ok(Self::Cpu { step: Box::new(step), judge: Box::new(judge), more, state, outputs });
         };
         let context = LowerContext::on(gpu);
         let step = plan(&step, &context);
@@ -60,7 +77,65 @@ impl Machine {
             .filter_map(|(name, (to, _))| Some((*to, step.replay.buffer(step.plan.inputs.get(name)?.0).clone())))
             .collect();
         let replay = Replay::sharing(gpu, &judge.program, &shared).await?;
-        Ok(Self::Gpu { step: Box::new(step), judge: Box::new(Ready { plan: judge, replay }) })
+        let judge = Box::new(Ready { plan: judge, replay });
+        Ok(Self::Gpu { gpu: gpu.clone(), step: Box::new(step), judge, more: More::new() })
+    }
+
+    /// Whether there is a graph of this name.
+    pub fn has(&self, name: &str) -> bool {
+        match self {
+            Self::Gpu { more, .. } => more.contains_key(name),
+            Self::Cpu { more, .. } => more.contains_key(name),
+        }
+    }
+
+    /// Adds a graph that looks at the state, by [`Machine::ask`]: it reads weights and memories where they are.
+    pub async fn add(&mut self, name: &'static str, graph: Graph) -> Result<(), Error> {
+        match self {
+            Self::Gpu { gpu, step, more, .. } => {
+                let plan = plan(&graph, &LowerContext::on(gpu));
+                let is_state = |of: &Plan, at: crate::gpu::BufferId| {
+                    matches!(of.program.buffers[at.0].category, Category::Parameters | Category::Optimiser)
+                };
+                let shared: HashMap<_, _> = (plan.inputs.iter())
+                    .filter(|(_, (to, _))| is_state(&plan, *to))
+                    .filter_map(|(name, (to, _))| {
+                        Some((*to, step.replay.buffer(step.plan.inputs.get(name)?.0).clone()))
+                    })
+                    .collect();
+                let replay = Replay::sharing(gpu, &plan.program, &shared).await?;
+                more.insert(name, Ready { plan, replay });
+            }
+            Self::Cpu { more, .. } => {
+                more.insert(name, graph);
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives up the memory of a graph that was added.
+    pub fn remove(&mut self, name: &str) {
+        match self {
+            Self::Gpu { more, .. } => drop(more.remove(name)),
+            Self::Cpu { more, .. } => drop(more.remove(name)),
+        }
+    }
+
+    /// What an added graph gives for these inputs, by the names of its outputs.
+    ///
+    /// # Panics
+    /// If there is no such graph.
+    pub async fn ask<const K: usize>(
+        &self,
+        name: &str,
+        given: Values,
+        names: [&str; K],
+        cancelled: &dyn Fn() -> bool,
+    ) -> Result<[Vec<f32>; K], Error> {
+        match self {
+            Self::Gpu { more, .. } => more[name].answer(&given, names, cancelled).await,
+            Self::Cpu { more, state, .. } => answer(&more[name], state, given, names, cancelled),
+        }
     }
 
     /// Writes weights and memories.
@@ -99,27 +174,15 @@ impl Machine {
 
     /// What the judgement gives for these inputs, by the names of its outputs.
     pub async fn judge<const K: usize>(
-        &mut self,
+        &self,
         given: Values,
         names: [&str; K],
         cancelled: &dyn Fn() -> bool,
     ) -> Result<[Vec<f32>; K], Error> {
-        let mut results = [const { Vec::new() }; K];
         match self {
-            Self::Gpu { judge, .. } => {
-                judge.write(&given)?;
-                judge.replay.run(cancelled).await?;
-                for (result, name) in results.iter_mut().zip(names) {
-                    *result = judge.output(name).await?;
-                }
-            }
-            Self::Cpu { judge, state, .. } => {
-                state.extend(given);
-                let (outputs, _) = evaluate(judge, state, cancelled)?;
-                results = names.map(|name| outputs[name].real().to_vec());
-            }
+            Self::Gpu { judge, .. } => judge.answer(&given, names, cancelled).await,
+            Self::Cpu { judge, state, .. } => answer(judge, state, given, names, cancelled),
         }
-        Ok(results)
     }
 
     /// A weight or memory as it is now; none where the step does not read it.
@@ -143,6 +206,20 @@ impl Machine {
             Self::Cpu { .. } => None,
         }
     }
+}
+
+/// What a graph gives for a state and these inputs.
+fn answer<const K: usize>(
+    graph: &Graph,
+    state: &Values,
+    given: Values,
+    names: [&str; K],
+    cancelled: &dyn Fn() -> bool,
+) -> Result<[Vec<f32>; K], Error> {
+    let mut all = state.clone();
+    all.extend(given);
+    let (outputs, _) = evaluate(graph, &all, cancelled)?;
+    Ok(names.map(|name| outputs[name].real().to_vec()))
 }
 
 fn evaluate(graph: &Graph, inputs: &Values, cancelled: &dyn Fn() -> bool) -> Result<(Values, Values), Error> {

@@ -2,12 +2,19 @@
 
 mod checkpoint;
 mod config;
+mod file;
+mod look;
 mod machine;
+pub mod memory;
 mod run;
+mod weights;
 
 pub use checkpoint::Checkpoint;
 pub use config::{EvaluationConfig, RunConfig};
-pub use run::{Evaluation, Reading, Run};
+pub use look::{PartChange, Predicted, Sampling};
+pub use memory::MemoryTimeline;
+pub use run::{Evaluation, Exchange, Reading, Run};
+pub use weights::Weights;
 
 use crate::gpu;
 use crate::graph::cpu;

@@ -1,7 +1,7 @@
 //! A training run, driven step by step.
 
 use super::machine::{Machine, Values};
-use super::{Checkpoint, Error, RunConfig};
+use super::{Checkpoint, Error, RunConfig, Weights};
 use crate::gpu::Gpu;
 use crate::graph::plan::Plan;
 use crate::graph::{Data, Graph, Kind};
@@ -16,13 +16,13 @@ const HOST_TENSOR_BYTES: u64 = 1 << 31;
 
 /// A model in training.
 pub struct Run {
-    config: RunConfig,
-    task: Box<dyn Task>,
-    parameters: Vec<Parameter>,
+    pub(super) config: RunConfig,
+    pub(super) task: Box<dyn Task>,
+    pub(super) parameters: Vec<Parameter>,
     /// Shapes of weights and memories by name: what a checkpoint holds.
-    state: BTreeMap<String, Vec<usize>>,
-    machine: Machine,
-    step: u64,
+    pub(super) state: BTreeMap<String, Vec<usize>>,
+    pub(super) machine: Machine,
+    pub(super) step: u64,
     flops: u64,
 }
 
@@ -37,6 +37,15 @@ pub struct Reading {
     pub norm: f32,
     /// The learning rate.
     pub rate: f64,
+}
+
+/// What differs between a model and the weights that it was given.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Exchange {
+    /// Weights of the model that it was not given: drawn from the seed.
+    pub begun: Vec<String>,
+    /// Weights that the model does not have.
+    pub unused: Vec<String>,
 }
 
 /// How well the model does on sequences that it does not learn from.
@@ -55,12 +64,49 @@ impl Run {
     /// What the configuration asks for and is not taken; what the device can't.
     pub async fn new(config: &RunConfig, gpu: Option<&Gpu>) -> Result<Self, Error> {
         let mut run = Self::made(config, gpu).await?;
-        let mut state: Values = (run.state.iter())
-            .map(|(name, shape)| (name.clone(), Data::Real(vec![0.0; shape.iter().product()])))
-            .collect();
-        state.extend(run.parameters.iter().map(|p| (p.name.clone(), Data::Real(p.draw(run.config.seed)))));
+        let state = run.beginning();
         run.machine.load(state)?;
         Ok(run)
+    }
+
+    /// A run at its beginning with trained weights. Where `config` has another attention than the weights were trained with,
+    /// weights that it has and they have not begin as in [`Run::new`], and those that it has not are left out; which, is said.
+    ///
+    /// # Errors
+    /// As [`Run::new`], and when a weight of both has another shape, or there is none of both.
+    pub async fn from_weights(
+        config: &RunConfig,
+        weights: &Weights,
+        gpu: Option<&Gpu>,
+    ) -> Result<(Self, Exchange), Error> {
+        let mut run = Self::made(config, gpu).await?;
+        let mut state = run.beginning();
+        let mut exchange = Exchange::default();
+        for parameter in &run.parameters {
+            let Some((shape, data)) = weights.tensors.get(&parameter.name) else {
+                exchange.begun.push(parameter.name.clone());
+                continue;
+            };
+            if *shape != parameter.shape {
+                let what = format!("tensor `{}` is {shape:?}; it takes {:?}", parameter.name, parameter.shape);
+                return Err(Error::Checkpoint(what));
+            }
+            state.insert(parameter.name.clone(), Data::Real(data.clone()));
+        }
+        if exchange.begun.len() == run.parameters.len() {
+            return Err(Error::Checkpoint("no weight of the configuration's model is in it".into()));
+        }
+        exchange.unused = weights.tensors.keys().filter(|&name| !run.state.contains_key(name)).cloned().collect();
+        run.machine.load(state)?;
+        Ok((run, exchange))
+    }
+
+    /// First values of weights, and memories of nothing.
+    fn beginning(&self) -> Values {
+        let zeros = |shape: &Vec<usize>| Data::Real(vec![0.0; shape.iter().product()]);
+        let mut state: Values = self.state.iter().map(|(name, shape)| (name.clone(), zeros(shape))).collect();
+        state.extend(self.parameters.iter().map(|p| (p.name.clone(), Data::Real(p.draw(self.config.seed)))));
+        state
     }
 
     /// A run that goes on where a checkpoint was taken. `config` may differ in everything but the model's tensors; with the
@@ -133,6 +179,14 @@ impl Run {
     /// # Errors
     /// The device's; where `cancelled` answers true on the interpreter, nothing has changed.
     pub fn step(&mut self, cancelled: &dyn Fn() -> bool) -> Result<(), Error> {
+        let given = self.next_inputs();
+        self.machine.step(given, cancelled)?;
+        self.step += 1;
+        Ok(())
+    }
+
+    /// Batch and numbers of the next step.
+    pub(super) fn next_inputs(&self) -> Values {
         let config = &self.config;
         let batch = self.task.batch(config.seed, Part::Train, self.step, config.batch);
         let mut given = inputs(&config.model, &batch, self.task.causal());
@@ -142,9 +196,7 @@ impl Run {
         }
         let word = random::bits(config.seed, random::stream("dropout"), t);
         given.insert("seed".into(), Data::Index(vec![word as u32, (word >> 32) as u32]));
-        self.machine.step(given, cancelled)?;
-        self.step = t;
-        Ok(())
+        given
     }
 
     /// What the last step gave; waits for it.
@@ -180,6 +232,21 @@ impl Run {
         Ok(evaluation)
     }
 
+    /// The weights as they are now, with how good they are.
+    ///
+    /// # Errors
+    /// The device's.
+    pub async fn weights_with(&self, held: &Evaluation) -> Result<Weights, Error> {
+        let mut tensors = BTreeMap::new();
+        for parameter in &self.parameters {
+            let data = self.machine.read(&parameter.name).await?;
+            let data = data.ok_or_else(|| Error::Checkpoint(format!("`{}` is not there", parameter.name)))?;
+            tensors.insert(parameter.name.clone(), (parameter.shape.clone(), data));
+        }
+        let accuracy = held.score.tokens.accuracy();
+        Ok(Weights { config: self.config.clone(), step: self.step, loss: held.loss, accuracy, tensors })
+    }
+
     /// The run as it is now.
     ///
     /// # Errors
@@ -208,7 +275,7 @@ fn state_of(graph: &Graph, parameters: &[Parameter]) -> BTreeMap<String, Vec<usi
 ///
 /// The encoder of an encoder–decoder reads the input, and the decoder the answers before the one it gives. Where a token's
 /// answer is the next token, the encoder reads each row up to its first judged position, and the decoder reads the row.
-fn inputs(model: &ModelConfig, batch: &Batch, causal: bool) -> Values {
+pub(super) fn inputs(model: &ModelConfig, batch: &Batch, causal: bool) -> Values {
     let mut values = Values::from([
         ("targets".to_owned(), Data::Index(batch.targets.clone())),
         ("judged".to_owned(), Data::Real(batch.judged.clone())),

@@ -20,7 +20,7 @@ fn graph(config: &OptimiserConfig) -> Graph {
     let learned: Vec<Learned> = (parameters.iter())
         .map(|(parameter, node, gradient)| Learned { parameter, node: *node, gradient: *gradient })
         .collect();
-    let norm = update(&mut g, config, &learned);
+    let (norm, _) = update(&mut g, config, &learned);
     g.output("norm", norm);
     g
 }
