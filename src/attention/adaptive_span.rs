@@ -12,9 +12,7 @@
 //! span that follows the input is left out; a choice draws the spans by lot and freezes them.
 
 use super::restricted::BLOCK;
-use super::{
-    Causal, Effective, Extra, Family, Init, Inputs, OwnLoss, Paper, Param, ParamKind, Reference, Setup, Variant, strips,
-};
+use super::{Causal, Decision, Effective, Extra, Family, Form, Init, Inputs, OwnLoss, Paper, Param, ParamKind, Reference, Setup, Variant, strips};
 use crate::graph::ops::block_attention::BlockAttentionOptions;
 use crate::graph::{Data, Graph, Node, Real};
 use crate::pattern::{BlockList, Rule};
@@ -74,6 +72,7 @@ pub static VARIANT: Variant = Variant {
     rule: |_| None,
     blocks: |s| Some(blocks(s)),
     loss: Some(&PENALTY),
+    decide: Some(decide),
     reference: Reference::new(naive, naive),
 };
 
@@ -222,6 +221,18 @@ pub(super) fn by_distance(g: &mut Graph, x: Node, s: &Setup, both_ways: bool) ->
     let rows = g.reshape(rows, &[heads, n, around - 1]);
     let rows = g.slice(rows, 2, 0..m);
     g.reshape(rows, &[1, heads, n, m])
+}
+
+/// Each head's span and its ramp, `[1, 1, H, 2]`.
+fn decide(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> Vec<Decision> {
+    let ramp = s.int(&RAMP);
+    let factors = factors(g, x, s);
+    let end = g.slice(factors, 1, 0..1);
+    let span = g.add_scalar(end, -(ramp as f64));
+    let ramps = g.constant(&[s.heads, 1], Data::Real(vec![ramp as f32; s.heads]));
+    let both = g.concat(&[span, ramps], 1);
+    let both = g.reshape(both, &[1, 1, s.heads, 2]);
+    vec![Decision::new(g, "spans", Form::Lengths, both)]
 }
 
 /// Eq. 3-5, with the distances from the token itself or from the one before it to S.

@@ -11,10 +11,8 @@
 
 use super::draw::Stream;
 use super::restricted::Pattern;
-use super::{
-    Causal, Extra, Family, Init, Inputs, NONE, Paper, Param, ParamKind, Reference, Refusal, Setup, Variant,
-};
-use crate::graph::Real;
+use super::{Causal, Decision, Extra, Family, Form, Init, Inputs, NONE, Of, Paper, Param, ParamKind, Reference, Refusal, Setup, Variant};
+use crate::graph::{Graph, Node, Real};
 use crate::pattern::{BlockList, Rule};
 use crate::reference::softmax_attention_by_head;
 use std::sync::Arc;
@@ -88,6 +86,7 @@ pub static VARIANT: Variant = Variant {
     rule: |s| Some(pattern(s).rule),
     blocks: |s| Some(pattern(s).list.as_ref().clone()),
     loss: None,
+    decide: Some(decide),
     reference: Reference::new(naive, naive),
 };
 
@@ -211,6 +210,18 @@ fn pattern(s: &Setup) -> Pattern {
     let block = s.int(&BLOCK);
     let list = BlockList::of_blocks(&visited, s.length, s.keys, block, block);
     Pattern::tiled(s, Rule::Listed { list: Arc::new(list), causal: false })
+}
+
+/// The random blocks of each block; nothing where there are none.
+fn decide(g: &mut Graph, _: &Inputs<Node>, s: &Setup) -> Vec<Decision> {
+    let blocks = Blocks::of(s);
+    if blocks.random == 0 {
+        return vec![];
+    }
+    let (count, tokens) = (blocks.count, s.int(&BLOCK));
+    let drawn = random_blocks(s, &blocks).into_iter().map(|block| (block as usize).min(count));
+    let form = Form::Members { count, tokens, row_tokens: tokens, of: Of::Keys };
+    vec![Decision::known(g, "random", form, [s.heads, count, blocks.random], drawn)]
 }
 
 /// The union of section 2, pair by pair.

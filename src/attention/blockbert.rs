@@ -10,10 +10,8 @@
 
 use super::draw::Stream;
 use super::restricted::Pattern;
-use super::{
-    Causal, Extra, Family, Init, Inputs, Paper, Param, ParamKind, Reference, Refusal, Setup, Variant,
-};
-use crate::graph::Real;
+use super::{Causal, Decision, Extra, Family, Form, Init, Inputs, Of, Paper, Param, ParamKind, Reference, Refusal, Setup, Variant};
+use crate::graph::{Graph, Node, Real};
 use crate::pattern::{BlockList, Rule};
 use crate::reference::softmax_attention_by_head;
 use std::sync::Arc;
@@ -59,6 +57,7 @@ pub static VARIANT: Variant = Variant {
     rule: |s| Some(pattern(s).rule),
     blocks: |s| Some(pattern(s).list.as_ref().clone()),
     loss: None,
+    decide: Some(decide),
     reference: Reference::new(naive, naive),
 };
 
@@ -116,6 +115,18 @@ fn pattern(s: &Setup) -> Pattern {
         permutations(s).chunks(blocks).flat_map(|row| row[..query_blocks].iter().map(|&block| vec![block])).collect();
     let list = BlockList::of_blocks(&visited, s.length, s.keys, block_q, block_k);
     Pattern::tiled(s, Rule::Listed { list: Arc::new(list), causal: false })
+}
+
+/// The block that each block of a head sees.
+fn decide(g: &mut Graph, _: &Inputs<Node>, s: &Setup) -> Vec<Decision> {
+    let blocks = s.int(&BLOCKS);
+    let [row_tokens, tokens] = [s.length, s.keys].map(|rows| rows.div_ceil(blocks));
+    let (rows, count) = (s.length.div_ceil(row_tokens), s.keys.div_ceil(tokens));
+    let permutations = permutations(s);
+    // Blocks behind the end of the text are empty.
+    let seen = permutations.chunks(blocks).flat_map(|row| &row[..rows]).map(|&block| (block as usize).min(count));
+    let form = Form::Members { count, tokens, row_tokens, of: Of::Keys };
+    vec![Decision::known(g, "blocks", form, [s.heads, rows, 1], seen)]
 }
 
 /// `⌊j / b⌋ = π_h(⌊i / b⌋)`.

@@ -1,6 +1,6 @@
 //! From a variant and a setup to a whole graph with named inputs and outputs.
 
-use super::{Effective, Extra, Inputs, Setup, Variant};
+use super::{Decision, Effective, Extra, Inputs, Setup, Variant};
 use crate::gpu::Category;
 use crate::graph::{Data, Dtype, Graph, TensorType, grad};
 use std::collections::BTreeMap;
@@ -19,6 +19,17 @@ pub struct Request {
     pub key_padding: bool,
     /// Reads the extra tensors that are optional.
     pub optional: bool,
+    /// What the method decides about the text: gives `decided_<name>` for each [`Decision`].
+    pub decisions: bool,
+}
+
+/// A graph, and what its outputs mean.
+pub struct Built {
+    pub graph: Graph,
+    /// Where it was asked for and there is one.
+    pub effective: Option<Effective>,
+    /// None where they were not asked for, or where the method decides nothing.
+    pub decisions: Vec<Decision>,
 }
 
 impl Variant {
@@ -28,6 +39,15 @@ impl Variant {
     /// # Panics
     /// Where [`Variant::refusal`] says no: ask it first.
     pub fn build(&self, s: &Setup, request: Request) -> (Graph, Option<Effective>) {
+        let Built { graph, effective, .. } = self.build_all(s, request);
+        (graph, effective)
+    }
+
+    /// [`Variant::build`], with the method's decisions.
+    ///
+    /// # Panics
+    /// Where [`Variant::refusal`] says no: ask it first.
+    pub fn build_all(&self, s: &Setup, request: Request) -> Built {
         let mut g = Graph::new();
         let queries = TensorType::f32(&[s.batch, s.heads, s.length, s.dim]);
         let keys = TensorType::f32(&[s.batch, s.heads, s.keys, s.dim]);
@@ -78,7 +98,12 @@ impl Variant {
             }
             effective
         });
-        (g, effective)
+        let mut decisions = Vec::new();
+        if let Some(decide) = self.decide.filter(|_| request.decisions) {
+            decisions = g.reusing(|g| g.stage("effective", |g| decide(g, &x, s)));
+            decisions.iter().for_each(|d| g.output(&format!("decided_{}", d.name), d.node));
+        }
+        Built { graph: g, effective, decisions }
     }
 
     /// Extra tensors of this setup, drawn from its seed, without the optional ones.
@@ -133,7 +158,7 @@ mod tests {
                 seed: 1,
                 structure: Default::default(),
             };
-            let (graph, _) = variant.build(&s, Request { effective: true, ..Request::default() });
+            let (graph, _) = variant.build(&s, Request { effective: true, decisions: true, ..Request::default() });
             let entries = graph.entries();
             for (at, a) in entries.iter().enumerate() {
                 let twin = entries[..at].iter().any(|b| match (&a.kind, &b.kind) {

@@ -11,10 +11,7 @@
 //! queries takes its first code again; planes and first codes are the same for all heads, as in the published code.
 
 use super::setup::product;
-use super::{
-    Causal, Effective, EffectiveKind, Extra, Family, Init, Inputs, Paper, Param, ParamKind, Reference, Setup, Variant,
-    full,
-};
+use super::{Causal, Decision, Effective, EffectiveKind, Extra, Family, Form, Init, Inputs, Of, Paper, Param, ParamKind, Reference, Setup, Variant, full};
 use crate::graph::ops::block_attention::BlockAttentionOptions;
 use crate::graph::{BinaryKind, Data, Graph, Node, Real};
 use crate::pattern::Rule;
@@ -88,6 +85,7 @@ pub static VARIANT: Variant = Variant {
     rule: |_| None,
     blocks: |_| None,
     loss: None,
+    decide: Some(decide),
     reference: Reference::new(naive, naive),
 };
 
@@ -284,6 +282,13 @@ fn effective(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> Effective {
     let cells = g.add(rest, own);
     let left = g.reshape(cells, &[s.batch, s.heads, s.length, s.keys]);
     Effective { left, right: left, row: None, bias: None, kind: EffectiveKind::Cells, rule }
+}
+
+/// The group of each query, `[B, H, 1, N]`.
+fn decide(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> Vec<Decision> {
+    let of = group(g, x, s).of;
+    let of = g.reshape(of, &[s.batch, s.heads, 1, s.length]);
+    vec![Decision::new(g, "groups", Form::Labels { count: clusters(s), of: Of::Queries }, of)]
 }
 
 /// Section 3.1 and, improved, 3.3: groups by whole bit strings, then rows of weights.

@@ -67,6 +67,7 @@ pub static VARIANT: Variant = Variant {
     rule: |s| Some(Rule::Bits { bits: bits(s) }),
     blocks: |s| Some(pattern(s).list.as_ref().clone()),
     loss: None,
+    decide: None,
     reference: Reference::new(naive, naive),
 };
 

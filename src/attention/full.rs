@@ -39,6 +39,7 @@ pub static VARIANT: Variant = Variant {
     rule: |s| Some(rule(s)),
     blocks: |s| Some(blocks(s, &rule(s))),
     loss: None,
+    decide: None,
     reference: Reference::new(full_naive::naive, full_naive::naive),
 };
 

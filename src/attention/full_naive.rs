@@ -36,6 +36,7 @@ pub static VARIANT: Variant = Variant {
     rule: |s| Some(full::rule(s)),
     blocks: |_| None,
     loss: None,
+    decide: None,
     reference: Reference::new(naive, naive),
 };
 

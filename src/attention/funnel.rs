@@ -11,9 +11,7 @@
 //! nothing is cut off; no relative positions;
 //! a choice takes one query of a pool by lot in place of the mean.
 
-use super::{
-    Causal, Effective, EffectiveKind, Family, Inputs, Paper, Param, ParamKind, Reference, Setup, Variant, full, lots,
-};
+use super::{Causal, Decision, Effective, EffectiveKind, Family, Form, Inputs, Of, Paper, Param, ParamKind, Reference, Setup, Variant, full, lots};
 use crate::graph::ops::block_attention::BlockAttentionOptions;
 use crate::graph::{Data, Graph, Node, Real};
 use crate::pattern::Rule;
@@ -66,6 +64,7 @@ pub static VARIANT: Variant = Variant {
     rule: |_| None,
     blocks: |_| None,
     loss: None,
+    decide: Some(decide),
     reference: Reference::new(naive, naive),
 };
 
@@ -76,27 +75,33 @@ fn pools(s: &Setup) -> (usize, usize, usize) {
     (size, before, (s.length + before).div_ceil(size))
 }
 
-/// Means over the real queries of each pool, `[B, H, pools, D]`.
-fn pool(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> Node {
+/// `x` `[B, H, N, C]` filled up with zeros and cut, `[B, H, pools, tokens of a pool, C]`.
+fn cut(g: &mut Graph, x: Node, s: &Setup) -> Node {
     let (size, before, count) = pools(s);
-    let cut = |g: &mut Graph, rows: Node| {
-        let &[batch, heads, _, columns] = g.shape(rows) else { panic!("rows are [B, H, N, C]") };
-        let filled = g.pad(rows, 2, before, size * count - before - s.length, 0.0);
-        g.reshape(filled, &[batch, heads, count, size, columns])
-    };
+    let &[batch, heads, _, columns] = g.shape(x) else { panic!("rows are [B, H, N, C]") };
+    let filled = g.pad(x, 2, before, size * count - before - s.length, 0.0);
+    g.reshape(filled, &[batch, heads, count, size, columns])
+}
+
+/// 1 for a query that asks for its pool and 0 for others, `[B or 1, 1, pools, tokens of a pool, 1]`.
+fn shares(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> Node {
     let ones = g.constant(&[1, 1, s.length, 1], Data::Real(vec![1.0; s.length]));
     let real = x.real_keys(g, s).filter(|_| s.length == s.keys).unwrap_or(ones);
-    let mut share = cut(g, real);
-    if let Some(&lots) = x.extras.get(lots::LOTS) {
-        let lots = g.reshape(lots, &[1, 1, s.length, 1]);
-        let lots = cut(g, lots);
-        share = lots::winners(g, lots, share, 3);
-    }
+    let share = cut(g, real, s);
+    let Some(&lots) = x.extras.get(lots::LOTS) else { return share };
+    let lots = g.reshape(lots, &[1, 1, s.length, 1]);
+    let lots = cut(g, lots, s);
+    lots::winners(g, lots, share, 3)
+}
+
+/// Means over the real queries of each pool, `[B, H, pools, D]`.
+fn pool(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> Node {
+    let share = shares(g, x, s);
     let total = g.sum(share, &[3], true);
     let one = g.constant(&[], Data::Real(vec![1.0]));
     let total = g.maximum(total, one);
     let weights = g.div(share, total);
-    let rows = cut(g, x.q);
+    let rows = cut(g, x.q, s);
     let weighted = g.mul(rows, weights);
     g.sum(weighted, &[3], false)
 }
@@ -137,6 +142,17 @@ fn effective(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> Effective {
     let row = g.reshape(row, &[s.batch, s.heads, s.length]);
     let rule = Rule::All { causal: false };
     Effective { left, right: x.k, row: Some(row), bias: None, kind: EffectiveKind::Softmax, rule }
+}
+
+/// The pool of each query, `[B, 1, 1, N]`, and how many are left.
+fn decide(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> Vec<Decision> {
+    let (_, before, count) = pools(s);
+    let share = shares(g, x, s);
+    let of = lots::numbered(g, share, count, before..before + s.length);
+    vec![
+        Decision::new(g, "pools", Form::Labels { count, of: Of::Queries }, of),
+        Decision::known(g, "lengths", Form::Lengths, [1, 2, 1], [s.length, count]),
+    ]
 }
 
 /// Section 2.2 and eq. 2, token by token.

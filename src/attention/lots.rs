@@ -27,7 +27,19 @@ pub(super) fn winners(g: &mut Graph, lots: Node, share: Node, axis: usize) -> No
     g.mul(wins, share)
 }
 
-/// The naive definition of the same: of some tokens, the one with the largest lot.
+/// Of each token the number of the group that it has a `share` in, `count` where it has none: `[batch, 1, 1, tokens]` of `share`
+/// `[batch, 1, count, tokens of a group, 1]`, cut to the tokens in `range`.
+pub(super) fn numbered(g: &mut Graph, share: Node, count: usize, range: std::ops::Range<usize>) -> Node {
+    let &[batch, _, _, size, _] = g.shape(share) else { panic!("shares are [B, 1, groups, tokens, 1]") };
+    let numbers = g.constant(&[1, 1, count, 1, 1], Data::Real((0..count).map(|group| group as f32).collect()));
+    let numbers = g.broadcast_to(numbers, &[batch, 1, count, size, 1]);
+    let none = g.constant(&[], Data::Real(vec![count as f32]));
+    let numbers = g.select(share, numbers, none);
+    let numbers = g.reshape(numbers, &[batch, 1, 1, count * size]);
+    g.slice(numbers, 3, range)
+}
+
+/// The naive definition of [`winners`]: of some tokens, the one with the largest lot.
 pub(super) fn winner<R: PartialOrd>(tokens: impl IntoIterator<Item = usize>, lots: &[R]) -> Option<usize> {
     tokens.into_iter().reduce(|a, b| if lots[b] > lots[a] { b } else { a })
 }

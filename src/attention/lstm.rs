@@ -41,6 +41,7 @@ pub static VARIANT: Variant = Variant {
     rule: |_| None,
     blocks: |_| None,
     loss: None,
+    decide: None,
     reference: Reference::new(naive, naive),
 };
 

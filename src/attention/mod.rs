@@ -1,6 +1,7 @@
 //! The variants: one file each, and the registry that everything else reads.
 
 mod build;
+mod decisions;
 mod draw;
 mod effective;
 mod links;
@@ -13,7 +14,8 @@ mod setup;
 mod split;
 mod strips;
 
-pub use build::Request;
+pub use build::{Built, Request};
+pub use decisions::{Decide, Decision, Form, Of};
 pub use draw::{Extra, Init, NONE};
 pub use effective::{Effective, EffectiveFactors, EffectiveKind};
 pub use loss::OwnLoss;
@@ -127,6 +129,8 @@ pub struct Variant {
     pub blocks: fn(&Setup) -> Option<BlockList>,
     /// What the method adds to a model's loss while it is trained, where it adds anything.
     pub loss: Option<&'static OwnLoss>,
+    /// What the method decides about a text besides its weights, where it decides anything.
+    pub decide: Option<Decide>,
     /// The naive definition, `[B, H, N, D]`, in f64 and in the recording scalar.
     pub reference: Reference,
 }

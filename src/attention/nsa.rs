@@ -18,9 +18,7 @@
 
 use super::setup::product;
 use super::strips;
-use super::{
-    Causal, Effective, Extra, Family, Init, Inputs, Paper, Param, ParamKind, Reference, Refusal, Setup, Variant,
-};
+use super::{Causal, Decision, Effective, Extra, Family, Form, Init, Inputs, Of, Paper, Param, ParamKind, Reference, Refusal, Setup, Variant};
 use crate::graph::ops::block_attention::BlockAttentionOptions;
 use crate::graph::ops::choose_blocks::Choice;
 use crate::graph::ops::selected_attention::Selection;
@@ -111,6 +109,7 @@ pub static VARIANT: Variant = Variant {
     rule: |_| None,
     blocks: |_| None,
     loss: None,
+    decide: Some(decide),
     reference: Reference::new(naive::naive, naive::naive),
 };
 
@@ -356,4 +355,20 @@ fn forward(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> Node {
 
 fn window(s: &Setup) -> Rule {
     Rule::Window { radius: s.int(&WINDOW) as u32 - 1, dilation: 1, global: 0, causal: true }
+}
+
+/// The blocks that each query reads in full, `[B, H, N, n]`.
+fn decide(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> Vec<Decision> {
+    let compressed = compressed(g, x, s);
+    let skimmed = compressed.as_ref().map(|c| skim(g, x, c).1);
+    let lists = select(g, x, s, compressed.as_ref().zip(skimmed));
+    let Choice { block, count, group, .. } = choice(s);
+    // The heads of a group share their list.
+    let groups = s.heads.div_ceil(group);
+    let lists = g.reshape(lists, &[s.batch, groups, 1, s.length, count]);
+    let lists = g.broadcast_to(lists, &[s.batch, groups, group, s.length, count]);
+    let lists = g.reshape(lists, &[s.batch, groups * group, s.length, count]);
+    let lists = g.slice(lists, 1, 0..s.heads);
+    let form = Form::Members { count: s.keys.div_ceil(block), tokens: block, row_tokens: 1, of: Of::Keys };
+    vec![Decision::new(g, "blocks", form, lists)]
 }

@@ -12,10 +12,7 @@
 //! for landmarks in place of the means.
 
 use super::setup::product;
-use super::{
-    Causal, Effective, EffectiveKind, Extra, Family, Init, Inputs, Paper, Param, ParamKind, Reference, Refusal, Setup,
-    Variant, full, lots, split,
-};
+use super::{Causal, Decision, Effective, EffectiveKind, Extra, Family, Form, Init, Inputs, Of, Paper, Param, ParamKind, Reference, Refusal, Setup, Variant, full, lots, split};
 use crate::graph::ops::block_attention::BlockAttentionOptions;
 use crate::graph::{Data, Dtype, Graph, Node, Real};
 use crate::pattern::Rule;
@@ -76,6 +73,7 @@ pub static VARIANT: Variant = Variant {
     rule: |_| None,
     blocks: |_| None,
     loss: None,
+    decide: Some(decide),
     reference: Reference::new(naive, naive),
 };
 
@@ -132,20 +130,25 @@ fn cut(g: &mut Graph, x: Node, s: &Setup) -> Node {
     g.reshape(filled, &[batch, heads, count, size, columns])
 }
 
+/// 1 for a token that its landmark is made of, 0 for others and for what fills up the last segment:
+/// `[B or 1, 1, m, tokens of a segment, 1]`.
+fn shares(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> Node {
+    let ones = g.constant(&[1, 1, s.length, 1], Data::Real(vec![1.0; s.length]));
+    let present = x.real_keys(g, s).unwrap_or(ones);
+    let share = cut(g, present, s);
+    if s.choice(&CHOOSE) != "random" {
+        return share;
+    }
+    let lots = g.reshape(x.extras[lots::LOTS], &[1, 1, s.length, 1]);
+    let lots = cut(g, lots, s);
+    lots::winners(g, lots, share, 3)
+}
+
 fn landmarks(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> Landmarks {
     let (_, count) = segments(s);
-    let padding = x.real_keys(g, s);
-    // How much of its landmark a token is, `[B, 1, m, tokens of a segment, 1]`; what fills up the last segment is nothing.
-    let ones = g.constant(&[1, 1, s.length, 1], Data::Real(vec![1.0; s.length]));
-    let present = padding.unwrap_or(ones);
-    let mut share = cut(g, present, s);
-    if s.choice(&CHOOSE) == "random" {
-        let lots = g.reshape(x.extras[lots::LOTS], &[1, 1, s.length, 1]);
-        let lots = cut(g, lots, s);
-        share = lots::winners(g, lots, share, 3);
-    }
+    let share = shares(g, x, s);
     let total = g.sum(share, &[3], true);
-    let real = padding.map(|_| {
+    let real = x.key_padding.map(|_| {
         let zero = g.constant(&[], Data::Real(vec![0.0]));
         let real = g.binary(crate::graph::BinaryKind::Greater, total, zero);
         let column = g.reshape(real, &[s.batch, 1, count, 1]);
@@ -256,6 +259,14 @@ fn effective(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> Effective {
     let row = x.extras.get("conv").map(|&filter| g.broadcast_to(filter, &[s.batch, s.heads, taps]));
     let kind = if row.is_some() { EffectiveKind::Filtered { taps } } else { EffectiveKind::Plain };
     Effective { left, right, row, bias: None, kind, rule }
+}
+
+/// The landmark that each token is part of, `[B, 1, 1, N]`.
+fn decide(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> Vec<Decision> {
+    let share = shares(g, x, s);
+    let count = segments(s).1;
+    let marks = lots::numbered(g, share, count, 0..s.length);
+    vec![Decision::new(g, "landmarks", Form::Labels { count, of: Of::Tokens }, marks)]
 }
 
 /// Eq. 13 with whole matrices.

@@ -10,10 +10,7 @@
 //! a maximum over all tokens would look ahead; the directions are the same for all heads; the relu features are
 //! `m^(-1/2) (relu(w_r·x') + 1e-3)`, the published code's kernel.
 
-use super::{
-    Causal, Effective, EffectiveKind, Extra, Family, Init, Inputs, Paper, Param, ParamKind, Reference, Setup, Variant,
-    linear,
-};
+use super::{Causal, Decision, Effective, EffectiveKind, Extra, Family, Form, Init, Inputs, Paper, Param, ParamKind, Reference, Setup, Variant, linear};
 use super::setup::product;
 use crate::graph::{Data, Graph, Node, Real};
 use crate::pattern::Rule;
@@ -76,6 +73,7 @@ pub static VARIANT: Variant = Variant {
     rule: |_| None,
     blocks: |_| None,
     loss: None,
+    decide: Some(decide),
     reference: Reference::new(naive, naive),
 };
 
@@ -168,6 +166,23 @@ fn effective(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> Effective {
     let [left, right, _, sums] = mix(g, x, s);
     let row = g.reshape(sums, &[s.batch, s.heads, s.length]);
     Effective { left, right, row: Some(row), bias: None, kind: EffectiveKind::Ratio, rule: Rule::All { causal: s.causal } }
+}
+
+/// How many features there are, and how many would weigh as much if all that are used weighed the same: `1 / Σ p²` with p a
+/// feature's part of what the keys sum up to.
+fn decide(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> Vec<Decision> {
+    let (_, k) = features(g, x, s);
+    let mass = g.sum(k, &[2], true);
+    let total = g.sum(mass, &[3], true);
+    let part = g.div(mass, total);
+    let square = g.square(part);
+    let together = g.sum(square, &[3], true);
+    let shape = [s.batch, s.heads, 1, 1];
+    let one = g.constant(&[], Data::Real(vec![1.0]));
+    let used = g.div(one, together);
+    let all = g.constant(&shape, Data::Real(vec![s.int(&FEATURES) as f32; s.instances()]));
+    let both = g.concat(&[all, used], 2);
+    vec![Decision::new(g, "features", Form::Lengths, both)]
 }
 
 /// Eq. 5 with the features of section 2.4: a weighted mean of values with the weights φ(q_i)·φ(k_j).

@@ -15,8 +15,8 @@
 
 use super::setup::product;
 use super::{
-    Causal, Effective, EffectiveKind, Extra, Family, Init, Inputs, Paper, Param, ParamKind, Reference, Refusal, Setup,
-    Variant,
+    Causal, Decision, Effective, EffectiveKind, Extra, Family, Form, Init, Inputs, Of, Paper, Param, ParamKind, Reference, Refusal,
+    Setup, Variant,
 };
 use crate::graph::ops::sorted_attention::Chunks;
 use crate::graph::{BinaryKind, Data, Dtype, Graph, Node, Real};
@@ -88,6 +88,7 @@ pub static VARIANT: Variant = Variant {
     rule: |_| None,
     blocks: |_| None,
     loss: None,
+    decide: Some(decide),
     reference: Reference::new(naive, naive),
 };
 
@@ -386,6 +387,21 @@ fn effective(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> Effective {
     let left = g.reshape(cells, &[s.batch, s.heads, s.length, s.length]);
     let rule = Rule::All { causal: s.causal };
     Effective { left, right: left, row: None, bias: None, kind: EffectiveKind::Cells, rule }
+}
+
+/// Buckets `[B, H, rounds, N]` and the order in which they were sorted.
+fn decide(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> Vec<Decision> {
+    let order = order(g, x, s);
+    // What fills up the last chunk stands at the end.
+    let [buckets, tokens] = [order.buckets, order.tokens].map(|of| {
+        let own = g.slice(of, 2, 0..s.length);
+        g.reshape(own, &[s.batch, s.heads, s.int(&ROUNDS), s.length])
+    });
+    let labels = Form::Labels { count: s.int(&BUCKETS), of: Of::Tokens };
+    vec![
+        Decision::new(g, "buckets", labels, buckets),
+        Decision::new(g, "order", Form::Order { chunk: s.int(&CHUNK) }, tokens),
+    ]
 }
 
 /// The softmax over the union of what each token sees in any round: eq. 3 with the sets of section 2.

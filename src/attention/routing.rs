@@ -13,10 +13,7 @@
 //! paper who shares a centroid is decided over the whole sequence; only what is read is never ahead.
 
 use super::setup::product;
-use super::{
-    Causal, Effective, EffectiveKind, Extra, Family, Init, Inputs, Paper, Param, ParamKind, Reference, Refusal, Setup,
-    Variant, full,
-};
+use super::{Causal, Decision, Effective, EffectiveKind, Extra, Family, Form, Init, Inputs, Of, Paper, Param, ParamKind, Reference, Refusal, Setup, Variant, full};
 use crate::graph::ops::block_attention::BlockAttentionOptions;
 use crate::graph::{Data, Graph, Node, Real};
 use crate::pattern::Rule;
@@ -82,6 +79,7 @@ pub static VARIANT: Variant = Variant {
     rule: |_| None,
     blocks: |_| None,
     loss: None,
+    decide: Some(decide),
     reference: Reference::new(naive, naive),
 };
 
@@ -231,6 +229,20 @@ fn effective(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> Effective {
     let left = g.reshape(cells, &[s.batch, s.heads, s.length, s.keys]);
     let rule = Rule::All { causal: s.causal };
     Effective { left, right: left, row: None, bias: None, kind: EffectiveKind::Cells, rule }
+}
+
+/// The members of each centroid: of queries and of keys, or of both at once.
+fn decide(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> Vec<Decision> {
+    let [queries, keys] = route(g, x, s);
+    let mut of = |name, members, count, of| {
+        let (_, k, w) = sizes(g, members);
+        let members = g.reshape(members, &[s.batch, s.heads, k, w]);
+        Decision::new(g, name, Form::Members { count, tokens: 1, row_tokens: 0, of }, members)
+    };
+    if s.causal {
+        return vec![of("tokens", queries, s.length, Of::Tokens)];
+    }
+    vec![of("queries", queries, s.length, Of::Queries), of("keys", keys, s.keys, Of::Keys)]
 }
 
 /// Section 4.1, centroid by centroid.

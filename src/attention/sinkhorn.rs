@@ -13,10 +13,7 @@
 //! has only itself. A sorted key counts as real where more than half of what was mixed is.
 
 use super::setup::product;
-use super::{
-    Causal, Effective, EffectiveKind, Extra, Family, Init, Inputs, Paper, Param, ParamKind, Reference, Refusal, Setup,
-    Variant, full,
-};
+use super::{Causal, Decision, Effective, EffectiveKind, Extra, Family, Form, Init, Inputs, Paper, Param, ParamKind, Reference, Refusal, Setup, Variant, full};
 use crate::graph::ops::block_attention::BlockAttentionOptions;
 use crate::graph::{BinaryKind, Data, Dtype, Graph, Node, Real};
 use crate::reference::{At, is_real_key};
@@ -80,6 +77,7 @@ pub static VARIANT: Variant = Variant {
     rule: |_| None,
     blocks: |_| None,
     loss: None,
+    decide: Some(decide),
     reference: Reference::new(naive, naive),
 };
 
@@ -336,6 +334,15 @@ fn effective(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> Effective {
     let left = g.slice(cells, 3, 0..s.length);
     let rule = full::rule(s);
     Effective { left, right: left, row: None, bias: None, kind: EffectiveKind::Cells, rule }
+}
+
+/// Π, `[B, H, rows, blocks]`.
+fn decide(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> Vec<Decision> {
+    let sorting = sorted(g, x, s).sorting;
+    let size = s.int(&BLOCK);
+    // With SortCut a row is a place that all queries see.
+    let row_tokens = if s.int(&CUT) > 0 { 0 } else { size };
+    vec![Decision::new(g, "sorting", Form::Shares { tokens: size, row_tokens }, sorting)]
 }
 
 /// Sections 3.1 to 3.4, block by block.

@@ -61,6 +61,7 @@ pub static VARIANT: Variant = Variant {
     rule: |s| Some(pattern(s).rule),
     blocks: |s| Some(pattern(s).list.as_ref().clone()),
     loss: None,
+    decide: None,
     reference: Reference::new(naive, naive),
 };
 

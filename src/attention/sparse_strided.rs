@@ -67,6 +67,7 @@ pub static VARIANT: Variant = Variant {
     rule: |s| Some(drawn(s).map_or_else(|| rule(s), |drawn| drawn.rule)),
     blocks: |s| Some(blocks(s)),
     loss: None,
+    decide: None,
     reference: Reference::new(naive, naive),
 };
 

@@ -96,6 +96,7 @@ pub static VARIANT: Variant = Variant {
     rule: |s| is_deployed(s).then(|| deployed(s).rule),
     blocks: |s| Some(if is_deployed(s) { deployed(s).list.as_ref().clone() } else { all_blocks(s) }),
     loss: Some(&KEPT_PAIRS),
+    decide: None,
     reference: Reference::new(naive::sparsebert, naive::sparsebert),
 };
 

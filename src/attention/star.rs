@@ -70,6 +70,7 @@ pub static VARIANT: Variant = Variant {
     rule: |_| None,
     blocks: |s| Some(BlockList::of_keys(&distinct(&slots(s)), s.length, s.keys)),
     loss: None,
+    decide: None,
     reference: Reference::new(naive::star, naive::star),
 };
 

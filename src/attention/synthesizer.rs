@@ -78,6 +78,7 @@ pub static VARIANT: Variant = Variant {
     rule: |s| Some(full::rule(s)),
     blocks,
     loss: None,
+    decide: None,
     reference: Reference::new(naive, naive),
 };
 

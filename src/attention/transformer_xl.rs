@@ -14,10 +14,7 @@
 use super::draw::Stream;
 use super::restricted::Pattern;
 use super::setup::product;
-use super::{
-    Causal, Effective, EffectiveKind, Extra, Family, Init, Inputs, Paper, Param, ParamKind, Reference, Refusal, Setup,
-    Variant, strips,
-};
+use super::{Causal, Decision, Effective, EffectiveKind, Extra, Family, Form, Init, Inputs, Paper, Param, ParamKind, Reference, Refusal, Setup, Variant, strips};
 use crate::graph::ops::block_attention::BlockAttentionOptions;
 use crate::graph::ops::strip_attention::StripInputs;
 use crate::graph::{Data, Graph, Node, Real};
@@ -73,6 +70,7 @@ pub static VARIANT: Variant = Variant {
     rule: |s| Some(rule(s)),
     blocks: |s| Some(blocks(s)),
     loss: None,
+    decide: Some(decide),
     reference: Reference::new(naive, naive),
 };
 
@@ -281,6 +279,14 @@ pub(super) fn softmax_mix<R: Real>(scores: &[R], values: &[Vec<R>], out: &mut [R
     for (&weight, value) in weights.iter().zip(values) {
         out.iter_mut().zip(value).for_each(|(o, &v)| *o += weight / sum * v);
     }
+}
+
+/// Where the memory of each segment begins, where the segment does, and where it ends.
+fn decide(g: &mut Graph, _: &Inputs<Node>, s: &Setup) -> Vec<Decision> {
+    let (segment, memory) = (s.int(&SEGMENT), s.int(&MEMORY));
+    let starts = (0..s.length).step_by(segment);
+    let edges = starts.clone().flat_map(|at| [at.saturating_sub(memory), at, (at + segment).min(s.length)]);
+    vec![Decision::known(g, "memory", Form::Spans, [1, starts.len(), 3], edges)]
 }
 
 /// Each query by itself, straight from section 3.

@@ -73,6 +73,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         loss: variant.loss.is_some() && file.names().contains(&"g_loss"),
         effective: arguments.effective,
         key_padding: file.names().contains(&"key_padding"),
+        decisions: false,
         optional: (variant.extras)(&setup).iter().any(|e| e.optional && file.names().contains(&e.name)),
     };
     let inputs = read_inputs(variant, &file, &setup, request)?;
@@ -186,7 +187,7 @@ fn read_inputs(
 
 /// Says which tensors of the file nobody reads: a misspelt name would otherwise be drawn in silence.
 fn note_unknown(file: &SafeTensors, variant: &Variant, setup: &Setup) {
-    let all = Request { grad: true, loss: true, effective: true, key_padding: true, optional: true };
+    let all = Request { grad: true, loss: true, effective: true, key_padding: true, optional: true, decisions: false };
     let mut known: Vec<String> = variant.input_types(setup, all).into_keys().collect();
     known.extend((variant.extras)(setup).iter().filter(|e| e.is_structure()).map(|e| e.name.to_owned()));
     for name in file.names() {

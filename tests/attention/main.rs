@@ -8,6 +8,7 @@ mod common;
 mod approximations;
 mod case;
 mod close;
+mod decisions;
 mod device;
 mod invariants;
 mod limits;

@@ -13,9 +13,7 @@
 mod reconstruction;
 
 use super::transformer_xl::{self, constant};
-use super::{
-    Causal, Effective, Extra, Family, Init, Inputs, Paper, Param, ParamKind, Reference, Setup, Variant, lots, strips,
-};
+use super::{Causal, Decision, Effective, Extra, Family, Form, Init, Inputs, Paper, Param, ParamKind, Reference, Setup, Variant, lots, strips};
 use crate::graph::ops::strip_attention::{Keys, Normaliser, Score, Slots, StripInputs};
 use crate::graph::{Data, Graph, Node, Real};
 use crate::reference::{At, is_real_key, is_real_query};
@@ -80,6 +78,7 @@ pub static VARIANT: Variant = Variant {
     rule: |_| None,
     blocks: |_| None,
     loss: Some(&reconstruction::LOSS),
+    decide: Some(decide),
     reference: Reference::new(naive, naive),
 };
 
@@ -235,6 +234,30 @@ fn effective(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> Effective {
 
 /// A key that is remembered: none where it is padding.
 type Remembered<R> = Option<(Vec<R>, Vec<R>)>;
+
+/// Where the compressed memory of each segment begins, where its memory does, where the segment does, and where it ends: as the
+/// tokens that slots were made of; and how many of those and slots the last segment has.
+fn decide(g: &mut Graph, _: &Inputs<Node>, s: &Setup) -> Vec<Decision> {
+    let z = sizes(s);
+    let starts = (0..s.length).step_by(z.segment);
+    let edges = starts.clone().flat_map(|at| {
+        let memory = at.saturating_sub(z.memory);
+        let made = memory / z.segment * z.slots.each;
+        let oldest = made - z.slots.kept.min(made);
+        let compressed = if z.slots.each == 0 {
+            memory
+        } else {
+            (oldest / z.slots.each * z.segment + oldest % z.slots.each * z.rate).min(memory)
+        };
+        [compressed, memory, at, (at + z.segment).min(s.length)]
+    });
+    let last = (s.length - 1) / z.segment * z.segment;
+    let lengths = [z.slots.kept.min(z.slots.total), z.memory.min(last), s.length - last];
+    vec![
+        Decision::known(g, "memory", Form::Spans, [1, starts.len(), 4], edges),
+        Decision::known(g, "lengths", Form::Lengths, [1, 3, 1], lengths),
+    ]
+}
 
 /// Algorithm 1 with two queues, segment by segment.
 fn naive<R: Real>(x: &Inputs<Vec<R>>, s: &Setup) -> Vec<R> {
