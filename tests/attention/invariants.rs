@@ -263,7 +263,7 @@ pub fn batches_and_heads_are_independent(id: &str) {
 /// The same inputs give the same bits.
 pub fn repeats_bit_for_bit(id: &str) {
     let request =
-        Request { grad: true, loss: true, effective: true, key_padding: true, optional: true, decisions: false };
+        Request { grad: true, loss: true, effective: true, key_padding: true, optional: true, decisions: true };
     for causal in causalities(variant(id)) {
         let case = Case::new(id, Shape::of(66), causal, configurations(id)[0], request);
         assert_eq!(case.on_cpu::<f32>(), case.on_cpu::<f32>(), "{}", case.label());

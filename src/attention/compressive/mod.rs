@@ -244,7 +244,7 @@ fn decide(g: &mut Graph, _: &Inputs<Node>, s: &Setup) -> Vec<Decision> {
         let memory = at.saturating_sub(z.memory);
         let made = memory / z.segment * z.slots.each;
         let oldest = made - z.slots.kept.min(made);
-        let compressed = if z.slots.each == 0 {
+        let compressed = if made == 0 {
             memory
         } else {
             (oldest / z.slots.each * z.segment + oldest % z.slots.each * z.rate).min(memory)
