@@ -12,7 +12,10 @@
 //! span that follows the input is left out; a choice draws the spans by lot and freezes them.
 
 use super::restricted::BLOCK;
-use super::{Causal, Decision, Effective, Extra, Family, Form, Init, Inputs, OwnLoss, Paper, Param, ParamKind, Reference, Setup, Variant, strips};
+use super::{
+    Causal, Decision, Effective, Extra, Family, Form, Init, Inputs, OwnLoss, Paper, Param, ParamKind, Reference, Setup,
+    Variant, strips,
+};
 use crate::graph::ops::block_attention::BlockAttentionOptions;
 use crate::graph::{Data, Graph, Node, Real};
 use crate::pattern::{BlockList, Rule};

@@ -10,7 +10,10 @@
 
 use super::draw::Stream;
 use super::restricted::Pattern;
-use super::{Causal, Decision, Extra, Family, Form, Init, Inputs, Of, Paper, Param, ParamKind, Reference, Refusal, Setup, Variant};
+use super::{
+    Causal, Decision, Extra, Family, Form, Init, Inputs, Of, Paper, Param, ParamKind, Reference, Refusal, Setup,
+    Variant,
+};
 use crate::graph::{Graph, Node, Real};
 use crate::pattern::{BlockList, Rule};
 use crate::reference::softmax_attention_by_head;

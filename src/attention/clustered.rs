@@ -11,7 +11,10 @@
 //! queries takes its first code again; planes and first codes are the same for all heads, as in the published code.
 
 use super::setup::product;
-use super::{Causal, Decision, Effective, EffectiveKind, Extra, Family, Form, Init, Inputs, Of, Paper, Param, ParamKind, Reference, Setup, Variant, full};
+use super::{
+    Causal, Decision, Effective, EffectiveKind, Extra, Family, Form, Init, Inputs, Of, Paper, Param, ParamKind,
+    Reference, Setup, Variant, full,
+};
 use crate::graph::ops::block_attention::BlockAttentionOptions;
 use crate::graph::{BinaryKind, Data, Graph, Node, Real};
 use crate::pattern::Rule;

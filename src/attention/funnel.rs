@@ -11,7 +11,10 @@
 //! nothing is cut off; no relative positions;
 //! a choice takes one query of a pool by lot in place of the mean.
 
-use super::{Causal, Decision, Effective, EffectiveKind, Family, Form, Inputs, Of, Paper, Param, ParamKind, Reference, Setup, Variant, full, lots};
+use super::{
+    Causal, Decision, Effective, EffectiveKind, Family, Form, Inputs, Of, Paper, Param, ParamKind, Reference, Setup,
+    Variant, full, lots,
+};
 use crate::graph::ops::block_attention::BlockAttentionOptions;
 use crate::graph::{Data, Graph, Node, Real};
 use crate::pattern::Rule;

@@ -18,7 +18,10 @@
 
 use super::setup::product;
 use super::strips;
-use super::{Causal, Decision, Effective, Extra, Family, Form, Init, Inputs, Of, Paper, Param, ParamKind, Reference, Refusal, Setup, Variant};
+use super::{
+    Causal, Decision, Effective, Extra, Family, Form, Init, Inputs, Of, Paper, Param, ParamKind, Reference, Refusal,
+    Setup, Variant,
+};
 use crate::graph::ops::block_attention::BlockAttentionOptions;
 use crate::graph::ops::choose_blocks::Choice;
 use crate::graph::ops::selected_attention::Selection;

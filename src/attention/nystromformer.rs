@@ -12,7 +12,10 @@
 //! for landmarks in place of the means.
 
 use super::setup::product;
-use super::{Causal, Decision, Effective, EffectiveKind, Extra, Family, Form, Init, Inputs, Of, Paper, Param, ParamKind, Reference, Refusal, Setup, Variant, full, lots, split};
+use super::{
+    Causal, Decision, Effective, EffectiveKind, Extra, Family, Form, Init, Inputs, Of, Paper, Param, ParamKind,
+    Reference, Refusal, Setup, Variant, full, lots, split,
+};
 use crate::graph::ops::block_attention::BlockAttentionOptions;
 use crate::graph::{Data, Dtype, Graph, Node, Real};
 use crate::pattern::Rule;

@@ -10,7 +10,10 @@
 //! a maximum over all tokens would look ahead; the directions are the same for all heads; the relu features are
 //! `m^(-1/2) (relu(w_r·x') + 1e-3)`, the published code's kernel.
 
-use super::{Causal, Decision, Effective, EffectiveKind, Extra, Family, Form, Init, Inputs, Paper, Param, ParamKind, Reference, Setup, Variant, linear};
+use super::{
+    Causal, Decision, Effective, EffectiveKind, Extra, Family, Form, Init, Inputs, Paper, Param, ParamKind, Reference,
+    Setup, Variant, linear,
+};
 use super::setup::product;
 use crate::graph::{Data, Graph, Node, Real};
 use crate::pattern::Rule;

@@ -15,8 +15,8 @@
 
 use super::setup::product;
 use super::{
-    Causal, Decision, Effective, EffectiveKind, Extra, Family, Form, Init, Inputs, Of, Paper, Param, ParamKind, Reference, Refusal,
-    Setup, Variant,
+    Causal, Decision, Effective, EffectiveKind, Extra, Family, Form, Init, Inputs, Of, Paper, Param, ParamKind,
+    Reference, Refusal, Setup, Variant,
 };
 use crate::graph::ops::sorted_attention::Chunks;
 use crate::graph::{BinaryKind, Data, Dtype, Graph, Node, Real};

@@ -13,7 +13,10 @@
 //! paper who shares a centroid is decided over the whole sequence; only what is read is never ahead.
 
 use super::setup::product;
-use super::{Causal, Decision, Effective, EffectiveKind, Extra, Family, Form, Init, Inputs, Of, Paper, Param, ParamKind, Reference, Refusal, Setup, Variant, full};
+use super::{
+    Causal, Decision, Effective, EffectiveKind, Extra, Family, Form, Init, Inputs, Of, Paper, Param, ParamKind,
+    Reference, Refusal, Setup, Variant, full,
+};
 use crate::graph::ops::block_attention::BlockAttentionOptions;
 use crate::graph::{Data, Graph, Node, Real};
 use crate::pattern::Rule;

@@ -13,7 +13,10 @@
 //! has only itself. A sorted key counts as real where more than half of what was mixed is.
 
 use super::setup::product;
-use super::{Causal, Decision, Effective, EffectiveKind, Extra, Family, Form, Init, Inputs, Paper, Param, ParamKind, Reference, Refusal, Setup, Variant, full};
+use super::{
+    Causal, Decision, Effective, EffectiveKind, Extra, Family, Form, Init, Inputs, Paper, Param, ParamKind, Reference,
+    Refusal, Setup, Variant, full,
+};
 use crate::graph::ops::block_attention::BlockAttentionOptions;
 use crate::graph::{BinaryKind, Data, Dtype, Graph, Node, Real};
 use crate::reference::{At, is_real_key};

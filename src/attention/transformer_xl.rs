@@ -14,7 +14,10 @@
 use super::draw::Stream;
 use super::restricted::Pattern;
 use super::setup::product;
-use super::{Causal, Decision, Effective, EffectiveKind, Extra, Family, Form, Init, Inputs, Paper, Param, ParamKind, Reference, Refusal, Setup, Variant, strips};
+use super::{
+    Causal, Decision, Effective, EffectiveKind, Extra, Family, Form, Init, Inputs, Paper, Param, ParamKind, Reference,
+    Refusal, Setup, Variant, strips,
+};
 use crate::graph::ops::block_attention::BlockAttentionOptions;
 use crate::graph::ops::strip_attention::StripInputs;
 use crate::graph::{Data, Graph, Node, Real};

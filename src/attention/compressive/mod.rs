@@ -13,7 +13,10 @@
 mod reconstruction;
 
 use super::transformer_xl::{self, constant};
-use super::{Causal, Decision, Effective, Extra, Family, Form, Init, Inputs, Paper, Param, ParamKind, Reference, Setup, Variant, lots, strips};
+use super::{
+    Causal, Decision, Effective, Extra, Family, Form, Init, Inputs, Paper, Param, ParamKind, Reference, Setup, Variant,
+    lots, strips,
+};
 use crate::graph::ops::strip_attention::{Keys, Normaliser, Score, Slots, StripInputs};
 use crate::graph::{Data, Graph, Node, Real};
 use crate::reference::{At, is_real_key, is_real_query};
