@@ -83,8 +83,7 @@ static PENALTY: OwnLoss = OwnLoss {
     meaning: "The mean span of the heads in tokens: it shortens spans that do not pay.",
     weight: 5e-7,
     graph: penalty,
-    values: naive_penalty,
-    gradients: naive_penalty,
+    reference: Reference::new(naive_penalty, naive_penalty),
 };
 
 fn extras(s: &Setup) -> Vec<Extra> {

@@ -1,6 +1,6 @@
 //! Losses of a method's own: what it adds to a model's loss while it is trained.
 
-use super::{Inputs, Setup};
+use super::{Inputs, Reference, Setup};
 use crate::graph::{Graph, Node};
 use crate::reference::Tape;
 
@@ -12,7 +12,6 @@ pub struct OwnLoss {
     pub weight: f32,
     /// Adds it to a graph: f32 `[1]`, not weighted.
     pub graph: fn(&mut Graph, &Inputs<Node>, &Setup) -> Node,
-    /// Its naive definition, one number, in f64 and in the recording scalar.
-    pub values: fn(&Inputs<Vec<f64>>, &Setup) -> f64,
-    pub gradients: fn(&Inputs<Vec<Tape>>, &Setup) -> Tape,
+    /// Its naive definition, one number.
+    pub reference: Reference<f64, Tape>,
 }

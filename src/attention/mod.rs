@@ -9,6 +9,7 @@ mod loss;
 mod lots;
 mod params;
 mod recurrence;
+mod reference;
 mod restricted;
 mod setup;
 mod split;
@@ -20,11 +21,11 @@ pub use draw::{Extra, Init, NONE};
 pub use effective::{Effective, EffectiveFactors, EffectiveKind};
 pub use loss::OwnLoss;
 pub use params::{Param, ParamError, ParamKind, Params, Value};
+pub use reference::Reference;
 pub use setup::{DEFAULT_TENSOR_BYTES, Refusal, Setup, Structure};
 
 use crate::graph::{Dtype, Graph, Node};
 use crate::pattern::{BlockList, Rule};
-use crate::reference::Tape;
 use std::collections::BTreeMap;
 
 /// The survey's taxonomy.
@@ -152,22 +153,6 @@ impl Variant {
             "a recurrent network has no attention matrix: what it makes of a value depends on all it has read before, and no \
              matrix times the values gives its output",
         )
-    }
-}
-
-/// A naive definition for both scalars; made by `Reference::new(naive, naive)`.
-#[derive(Clone, Copy)]
-pub struct Reference {
-    pub values: fn(&Inputs<Vec<f64>>, &Setup) -> Vec<f64>,
-    pub gradients: fn(&Inputs<Vec<Tape>>, &Setup) -> Vec<Tape>,
-}
-
-impl Reference {
-    const fn new(
-        values: fn(&Inputs<Vec<f64>>, &Setup) -> Vec<f64>,
-        gradients: fn(&Inputs<Vec<Tape>>, &Setup) -> Vec<Tape>,
-    ) -> Self {
-        Self { values, gradients }
     }
 }
 

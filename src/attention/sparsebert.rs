@@ -104,8 +104,7 @@ static KEPT_PAIRS: OwnLoss = OwnLoss {
     meaning: "The sum |M|₁ of the mask that was tossed, a number for each logit: it makes the mask sparse.",
     weight: 5e-5,
     graph: kept_pairs,
-    values: naive::kept_pairs,
-    gradients: naive::kept_pairs,
+    reference: Reference::new(naive::kept_pairs, naive::kept_pairs),
 };
 
 /// What a masked score loses, and what is added to the mask in the log form.

@@ -136,7 +136,9 @@ pub trait Op: Debug + Any {
     /// Evaluates in f32 on the CPU: one entry of `outputs` for each output type. `inputs` carry their types.
     fn eval_f32(&self, inputs: &[(&TensorType, &Data<f32>)], outputs: &[TensorType]) -> Vec<Data<f32>>;
 
-    /// The same in f64. Write one generic function and call it from both (`eval_both!`).
+    /// The same in f64, for tests and the command line: a page does not carry it. Write one generic function and call it
+    /// from both (`eval_both!`).
+    #[cfg(not(target_arch = "wasm32"))]
     fn eval_f64(&self, inputs: &[(&TensorType, &Data<f64>)], outputs: &[TensorType]) -> Vec<Data<f64>>;
 
     /// Adds the gradient to the graph: one node for each input, `None` where there is no gradient.
@@ -178,6 +180,7 @@ macro_rules! eval_both {
         ) -> Vec<$crate::graph::Data<f32>> {
             self.eval(inputs, outputs)
         }
+        #[cfg(not(target_arch = "wasm32"))]
         fn eval_f64(
             &self,
             inputs: &[(&$crate::graph::TensorType, &$crate::graph::Data<f64>)],

@@ -76,8 +76,8 @@ impl<'a, R> Matrix<'a, R> {
     }
 }
 
-macro_rules! float {
-    ($t:ty, $eval:ident) => {
+macro_rules! real {
+    ($t:ty) => {
         impl Real for $t {
             fn from_f64(x: f64) -> Self {
                 x as $t
@@ -98,7 +98,11 @@ macro_rules! float {
                 <$t>::tanh(self)
             }
         }
+    };
+}
 
+macro_rules! float {
+    ($t:ty, $eval:ident) => {
         impl Float for $t {
             fn eval(op: &dyn Op, inputs: &[(&TensorType, &Data<$t>)], outputs: &[TensorType]) -> Vec<Data<$t>> {
                 op.$eval(inputs, outputs)
@@ -139,5 +143,8 @@ macro_rules! float {
     };
 }
 
+real!(f32);
+real!(f64);
 float!(f32, eval_f32);
+#[cfg(not(target_arch = "wasm32"))]
 float!(f64, eval_f64);

@@ -355,8 +355,8 @@ impl Case {
 
     /// The naive definition of a loss of the method's own, and its gradients.
     pub fn naive_loss(&self, own: &OwnLoss) -> (f64, BTreeMap<String, Vec<f64>>) {
-        let loss = (own.values)(&self.inputs(|name| self.real(name).to_vec()), &self.setup);
-        (loss, self.gradients_of(&[1.0], |x| vec![(own.gradients)(x, &self.setup)]))
+        let loss = (own.reference.values)(&self.inputs(|name| self.real(name).to_vec()), &self.setup);
+        (loss, self.gradients_of(&[1.0], |x| vec![(own.reference.gradients)(x, &self.setup)]))
     }
 
     fn gradients_of(

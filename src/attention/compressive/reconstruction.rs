@@ -2,7 +2,7 @@
 
 use super::{Remembered, compress, real_slots, shares, sizes, slots};
 use crate::attention::transformer_xl::{constant, softmax_mix};
-use crate::attention::{Inputs, OwnLoss, Setup, full};
+use crate::attention::{Inputs, OwnLoss, Reference, Setup, full};
 use crate::graph::ops::block_attention::BlockAttentionOptions;
 use crate::graph::{Data, Dtype, Graph, Node, Real};
 use crate::pattern::Rule;
@@ -14,8 +14,7 @@ pub(super) static LOSS: OwnLoss = OwnLoss {
               mean square of the difference. It trains the compression, which the output's gradient does not reach.",
     weight: 1.0,
     graph,
-    values: naive,
-    gradients: naive,
+    reference: Reference::new(naive, naive),
 };
 
 /// The attention-reconstruction loss of section 3.2, by content alone: each segment is compressed when it leaves the memory,
