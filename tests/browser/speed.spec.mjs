@@ -24,9 +24,10 @@ test('a sweep runs, is drawn, found in words, and saved', async ({ lab }) => {
   await expect(page.locator('#chart-bytes [aria-label=dot] circle')).toHaveCount(6);
   await expect(page.locator('#findings')).toContainText('Linear');
   await expect(page.locator('#fits tbody tr')).toHaveCount(2);
-  await expect(page.locator('#anatomy dt')).toHaveCount(2);
 
   const file = JSON.parse(await saved(page, '#save-json'));
+  const stages = file.rows.map((row) => [row.variant, row.length, row.time_ms.median, row.stages_ms]);
+  await expect(page.locator('#anatomy dt'), JSON.stringify(stages)).toHaveCount(2);
   expect(file.schema).toBe(1);
   expect(file.rows.map((row) => [row.variant, row.length]).sort()).toEqual(
     ['full', 'linear'].flatMap((id) => [32, 64, 128].map((n) => [id, n])).sort(),
