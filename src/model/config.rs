@@ -46,6 +46,8 @@ ids! {
         /// In its tanh form.
         #[default]
         Gelu = "gelu",
+        /// With the normal distribution itself, as BERT has it.
+        GeluErf = "gelu_erf",
         Relu = "relu",
     }
 }
@@ -116,11 +118,16 @@ pub struct ModelConfig {
     /// Longest sequence; 0 stands for the task's.
     pub length: usize,
     pub norm: NormPlace,
+    /// Added to the variance in layer norms.
+    pub norm_epsilon: f64,
     pub positions: Positions,
     pub activation: Activation,
     pub initialisation: Initialisation,
     /// The embedding is also the output's weight, without a bias.
     pub tied: bool,
+    /// BERT's way to say words, where the output is tied: a product, the activation and a layer norm in front, and a bias for each
+    /// word.
+    pub says_words: bool,
     /// Probability at which elements of the embedding and of what a residual branch adds are dropped in training. Attention
     /// weights are never dropped: the kernels do not store them.
     pub dropout: f64,
@@ -142,10 +149,12 @@ impl Default for ModelConfig {
             vocabulary: 0,
             length: 0,
             norm: NormPlace::default(),
+            norm_epsilon: 1e-5,
             positions: Positions::default(),
             activation: Activation::default(),
             initialisation: Initialisation::default(),
             tied: false,
+            says_words: false,
             dropout: 0.0,
             attention: vec![Mixer::of("full")],
             cross: Mixer::of("full"),
@@ -277,6 +286,10 @@ impl ModelConfig {
         within("length", self.length, 1..=65_536)?;
         within("batch", batch, 1..=4096)?;
         between("dropout", self.dropout, 0.0..=0.9)?;
+        between("norm_epsilon", self.norm_epsilon, 0.0..=0.01)?;
+        if self.says_words && !self.tied {
+            return Err(ConfigError::new("says_words", "true", "false, or `tied` with it"));
+        }
         let lists = match self.architecture {
             Architecture::EncoderDecoder => vec![1, self.layers, 2 * self.layers],
             _ => vec![1, self.layers],

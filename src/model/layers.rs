@@ -8,11 +8,8 @@ use super::network::Mixing;
 use super::parameters::{Beginning, Parameter};
 use crate::attention::{Inputs, Request, Setup};
 use crate::gpu::Category;
-use crate::graph::{Graph, Node, TensorType};
+use crate::graph::{Graph, Node, TensorType, UnaryKind};
 use std::collections::BTreeMap;
-
-/// Added to the variance in layer norms.
-const EPSILON: f64 = 1e-5;
 
 /// A graph under way, with the weights declared so far.
 pub(super) struct Builder<'a> {
@@ -75,7 +72,8 @@ impl<'a> Builder<'a> {
         let d = self.config.d_model;
         let gain = self.weight(&format!("{name}.gain"), &[d], Beginning::Ones);
         let bias = self.weight(&format!("{name}.bias"), &[d], Beginning::Zeros);
-        self.g.stage("norm", |g| g.layer_norm(x, gain, bias, EPSILON))
+        let epsilon = self.config.norm_epsilon;
+        self.g.stage("norm", |g| g.layer_norm(x, gain, bias, epsilon))
     }
 
     pub fn dropout(&mut self, x: Node) -> Node {
@@ -126,12 +124,17 @@ impl<'a> Builder<'a> {
     fn feed_forward(&mut self, name: &str, x: Node) -> Node {
         let (d, inner) = (self.config.d_model, self.config.inner());
         let h = self.linear("feed forward", &format!("{name}.up"), x, [d, inner], false);
-        let activation = self.config.activation;
-        let h = self.g.stage("feed forward", |g| match activation {
-            Activation::Gelu => g.gelu(h),
-            Activation::Relu => g.relu(h),
-        });
+        let h = self.activation("feed forward", h);
         self.linear("feed forward", &format!("{name}.down"), h, [inner, d], true)
+    }
+
+    pub fn activation(&mut self, stage: &str, x: Node) -> Node {
+        let kind = match self.config.activation {
+            Activation::Gelu => UnaryKind::Gelu,
+            Activation::GeluErf => UnaryKind::GeluErf,
+            Activation::Relu => UnaryKind::Relu,
+        };
+        self.g.stage(stage, |g| g.unary(kind, x))
     }
 
     /// Multi-head attention of rows `[B N, d]` to rows `[B M, d]` by a variant.

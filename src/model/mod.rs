@@ -9,6 +9,7 @@ mod layers;
 pub mod network;
 pub mod optimiser;
 pub mod parameters;
+pub mod pretrained;
 pub mod step;
 
 pub use config::{Architecture, ConfigError, Mixer, ModelConfig};

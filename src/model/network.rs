@@ -44,6 +44,8 @@ pub struct Mixing {
 pub struct Network {
     /// `[B, N, V]`
     pub logits: Node,
+    /// What the last layer leaves, `[B, N, d]`.
+    pub hidden: Node,
     /// Every weight that the logits or a method's own loss depend on, with its input, in the order of use.
     pub parameters: Vec<(Parameter, Node)>,
     pub mixings: Vec<Mixing>,
@@ -73,6 +75,7 @@ pub fn network(g: &mut Graph, config: &ModelConfig, inputs: &Tokens, seed: u64) 
     let x = b.part(&format!("{prefix}embedding"), |b| embed(b, prefix, table, positions, inputs.tokens));
     let [batch, length] = sizes(&b, inputs.tokens);
     let x = stack(&mut b, which, x, [batch, length], memory);
+    let hidden = b.g.reshape(x, &[batch, length, config.d_model]);
     let logits = b.part("head", |b| {
         let logits = head(b, table, x);
         b.g.reshape(logits, &[batch, length, config.vocabulary])
@@ -83,7 +86,7 @@ pub fn network(g: &mut Graph, config: &ModelConfig, inputs: &Tokens, seed: u64) 
     let of_own_loss =
         |node: &Node| mixings.iter().any(|m| m.variant.loss.is_some() && m.inputs.extras.values().any(|n| n == node));
     parameters.retain(|(_, node)| read[node.entry as usize] || of_own_loss(node));
-    Network { logits, parameters, mixings }
+    Network { logits, hidden, parameters, mixings }
 }
 
 fn embedding_beginning(config: &ModelConfig) -> Beginning {
@@ -142,10 +145,22 @@ fn head(b: &mut Builder, table: Node, x: Node) -> Node {
     if !config.tied {
         return b.linear("head", "head", x, [config.d_model, config.vocabulary], false);
     }
-    b.g.stage("head", |g| {
+    let x = if config.says_words {
+        let x = b.linear("head", "words.transform", x, [config.d_model; 2], false);
+        let x = b.activation("head", x);
+        b.norm("words.norm", x)
+    } else {
+        x
+    };
+    let logits = b.g.stage("head", |g| {
         let rows = if config.embedded() == config.vocabulary { table } else { g.slice(table, 0, 0..config.vocabulary) };
         g.matmul_nt(x, rows, 1.0)
-    })
+    });
+    if !config.says_words {
+        return logits;
+    }
+    let bias = b.weight("words.bias", &[config.vocabulary], Beginning::Zeros);
+    b.g.stage("head", |g| g.add(logits, bias))
 }
 
 /// `sin(p / 10000^(2i/d))` and the cosine in turn, `[N, d]`: computed here in f64, since shaders promise little of sines of

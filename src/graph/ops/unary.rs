@@ -9,6 +9,12 @@ use crate::graph::{
 /// sqrt(2 / pi), of the tanh form of GELU.
 const GELU_SCALE: f64 = 0.797_884_560_802_865_4;
 const GELU_CUBIC: f64 = 0.044715;
+/// `erf(x) = 1 - (a1 t + ... + a5 t^5) exp(-x^2)` with `t = 1 / (1 + p x)`, x >= 0, to 1.5e-7 (Abramowitz and Stegun, 1964,
+/// 7.1.26): WGSL has no error function.
+const ERF_P: f64 = 0.327_591_1;
+const ERF_A: [f64; 5] = [0.254_829_592, -0.284_496_736, 1.421_413_741, -1.453_152_027, 1.061_405_429];
+/// 1 / sqrt(2 pi)
+const NORMAL_DENSITY: f64 = 0.398_942_280_401_432_7;
 
 /// An elementwise function. Those that end in `Derivative` serve gradients and have none of their own.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -32,6 +38,9 @@ pub enum UnaryKind {
     /// The tanh form: `x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))` (Hendrycks and Gimpel, 2016, arXiv:1606.08415).
     Gelu,
     GeluDerivative,
+    /// `x Φ(x)` with the normal distribution itself, as in BERT (Hendrycks and Gimpel, 2016).
+    GeluErf,
+    GeluErfDerivative,
     /// `x + 1` where x > 0, else `exp(x)`: a positive feature map (Katharopoulos et al., 2020, arXiv:2006.16236, eq. 7).
     EluPlusOne,
     EluPlusOneDerivative,
@@ -67,6 +76,8 @@ impl UnaryKind {
             Self::Sign => "sign",
             Self::Gelu => "gelu",
             Self::GeluDerivative => "gelu_derivative",
+            Self::GeluErf => "gelu_erf",
+            Self::GeluErfDerivative => "gelu_erf_derivative",
             Self::EluPlusOne => "elu_plus_one",
             Self::EluPlusOneDerivative => "elu_plus_one_derivative",
             Self::Scale(_) => "scale",
@@ -100,6 +111,10 @@ impl UnaryKind {
                 let t = tanh(&gelu_inner);
                 let slope = format!("({GELU_SCALE:?} * (1.0 + {:?} * {{0}} * {{0}}))", 3.0 * GELU_CUBIC);
                 format!("0.5 * (1.0 + {t}) + 0.5 * {{0}} * (1.0 - {t} * {t}) * {slope}")
+            }
+            Self::GeluErf => format!("{{0}} * {}", normal_wgsl()),
+            Self::GeluErfDerivative => {
+                format!("{} + {{0}} * {NORMAL_DENSITY:?} * exp(-0.5 * {{0}} * {{0}})", normal_wgsl())
             }
             Self::EluPlusOne => "select(exp({0}), {0} + 1.0, {0} > 0.0)".into(),
             Self::EluPlusOneDerivative => "select(exp({0}), 1.0, {0} > 0.0)".into(),
@@ -144,6 +159,10 @@ impl UnaryKind {
                 let slope = R::from_f64(GELU_SCALE) * (one + R::from_f64(3.0 * GELU_CUBIC) * x * x);
                 half * (one + t) + half * x * (one - t * t) * slope
             }),
+            Self::GeluErf => map(x, |x| x * normal(x)),
+            Self::GeluErfDerivative => map(x, |x| {
+                normal(x) + x * R::from_f64(NORMAL_DENSITY) * (-half * x * x).exp()
+            }),
             Self::EluPlusOne => map(x, |x| if x > zero { x + one } else { x.exp() }),
             Self::EluPlusOneDerivative => map(x, |x| if x > zero { one } else { x.exp() }),
             Self::Scale(c) => map(x, |x| x * R::from_f64(c)),
@@ -154,6 +173,23 @@ impl UnaryKind {
             }),
         }
     }
+}
+
+/// The normal distribution function, `(1 + erf(x / sqrt 2)) / 2`.
+fn normal<R: Real>(x: R) -> R {
+    let size = if x < R::zero() { -x } else { x };
+    let t = R::one() / (R::one() + R::from_f64(ERF_P * std::f64::consts::FRAC_1_SQRT_2) * size);
+    let sum = ERF_A.iter().rev().fold(R::zero(), |sum, &a| (sum + R::from_f64(a)) * t);
+    let upper = R::from_f64(0.5) * sum * (-R::from_f64(0.5) * x * x).exp();
+    if x < R::zero() { upper } else { R::one() - upper }
+}
+
+/// The same of `{0}` in WGSL.
+fn normal_wgsl() -> String {
+    let t = format!("(1.0 / (1.0 + {:?} * abs({{0}})))", ERF_P * std::f64::consts::FRAC_1_SQRT_2);
+    let sum = ERF_A.iter().rev().fold("0.0".to_owned(), |sum, a| format!("({sum} + {a:?}) * {t}"));
+    let upper = format!("(0.5 * {sum} * exp(-0.5 * {{0}} * {{0}}))");
+    format!("select(1.0 - {upper}, {upper}, {{0}} < 0.0)")
 }
 
 impl Unary {
@@ -218,6 +254,7 @@ impl Op for Unary {
             }
             K::Relu => times(g, d, K::Step, x),
             K::Gelu => times(g, d, K::GeluDerivative, x),
+            K::GeluErf => times(g, d, K::GeluErfDerivative, x),
             K::EluPlusOne => times(g, d, K::EluPlusOneDerivative, x),
             K::Scale(s) => g.scale(d, s),
             K::AddScalar(_) => d,
@@ -227,7 +264,7 @@ impl Op for Unary {
                 let product = g.mul(d, slope);
                 g.scale(product, n as f64)
             }
-            K::GeluDerivative | K::EluPlusOneDerivative => panic!("{} has no gradient", self.kind.name()),
+            K::GeluDerivative | K::GeluErfDerivative | K::EluPlusOneDerivative => panic!("{} has no gradient", self.kind.name()),
         };
         vec![Some(dx)]
     }
