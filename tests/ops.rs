@@ -39,6 +39,7 @@ fn unary() {
         K::Step,
         K::Sign,
         K::Gelu,
+        K::GeluErf,
         K::EluPlusOne,
         K::Scale(-1.7),
         K::AddScalar(0.3),

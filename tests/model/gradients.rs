@@ -146,6 +146,20 @@ fn encoder_of_low_rank_and_pattern_layers() {
 }
 
 #[test]
+fn encoder_that_says_words_as_bert_does() {
+    let encoder = config(Architecture::Encoder, &["full"]);
+    check(&ModelConfig {
+        norm: NormPlace::Post,
+        norm_epsilon: 1e-12,
+        positions: Positions::Learned,
+        activation: Activation::GeluErf,
+        tied: true,
+        says_words: true,
+        ..encoder
+    });
+}
+
+#[test]
 fn encoder_decoder_with_its_own_variants() {
     let mut pair = config(Architecture::EncoderDecoder, &["full"]);
     pair.attention = ["linformer", "full"].map(Mixer::of).to_vec();
