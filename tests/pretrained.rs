@@ -219,7 +219,8 @@ impl Plain<'_> {
             let mixed = Self::attend(&third(0), &third(1), &third(2), true);
             x = sums(&x, &self.linear(&name("attn.c_proj"), &mixed, false));
             let inner = self.linear(&name("mlp.c_fc"), &self.norm(&name("ln_2"), &x), false);
-            let gelu = |x: f64| 0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x * x * x)).tanh());
+            let gelu =
+                |x: f64| 0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x * x * x)).tanh());
             x = sums(&x, &self.linear(&name("mlp.c_proj"), &each(&inner, gelu), false));
         }
         self.words(&name("wte.weight"), &self.norm(&name("ln_f"), &x))

@@ -160,9 +160,7 @@ impl UnaryKind {
                 half * (one + t) + half * x * (one - t * t) * slope
             }),
             Self::GeluErf => map(x, |x| x * normal(x)),
-            Self::GeluErfDerivative => map(x, |x| {
-                normal(x) + x * R::from_f64(NORMAL_DENSITY) * (-half * x * x).exp()
-            }),
+            Self::GeluErfDerivative => map(x, |x| normal(x) + x * R::from_f64(NORMAL_DENSITY) * (-half * x * x).exp()),
             Self::EluPlusOne => map(x, |x| if x > zero { x + one } else { x.exp() }),
             Self::EluPlusOneDerivative => map(x, |x| if x > zero { one } else { x.exp() }),
             Self::Scale(c) => map(x, |x| x * R::from_f64(c)),
@@ -264,7 +262,9 @@ impl Op for Unary {
                 let product = g.mul(d, slope);
                 g.scale(product, n as f64)
             }
-            K::GeluDerivative | K::GeluErfDerivative | K::EluPlusOneDerivative => panic!("{} has no gradient", self.kind.name()),
+            K::GeluDerivative | K::GeluErfDerivative | K::EluPlusOneDerivative => {
+                panic!("{} has no gradient", self.kind.name())
+            }
         };
         vec![Some(dx)]
     }

@@ -76,7 +76,9 @@ impl Family {
     /// The part of a layer that one of ours comes from, without `weight` or `bias`.
     fn part(self, ours: &str) -> Option<(&'static str, Option<usize>)> {
         let parts: [&str; 8] = match self {
-            Self::Gpt2 => ["attn.c_attn", "attn.c_attn", "attn.c_attn", "attn.c_proj", "ln_1", "mlp.c_fc", "mlp.c_proj", "ln_2"],
+            Self::Gpt2 => {
+                ["attn.c_attn", "attn.c_attn", "attn.c_attn", "attn.c_proj", "ln_1", "mlp.c_fc", "mlp.c_proj", "ln_2"]
+            }
             Self::Bert => [
                 "attention.self.query",
                 "attention.self.key",

@@ -79,8 +79,7 @@ impl Pretrained {
             return Err(Unfit::File(format!("ends inside its header, after {} of {start} bytes", header.len())));
         };
         // Checks that tensors lie one behind the other and are as long as their shapes say.
-        let metadata: Metadata =
-            serde_json::from_slice(text).map_err(|e| Unfit::File(format!("its header: {e}")))?;
+        let metadata: Metadata = serde_json::from_slice(text).map_err(|e| Unfit::File(format!("its header: {e}")))?;
         let tensors: BTreeMap<String, TensorInfo> =
             metadata.tensors().into_iter().map(|(name, info)| (name, info.clone())).collect();
         let end = tensors.values().map(|info| info.data_offsets.1 as u64).max().unwrap_or(0);
