@@ -13,6 +13,10 @@ macro_rules! ids {
             /// Every value, in the order of menus.
             pub const ALL: &[$name] = &[$($name::$value),+];
 
+            /// Their ids, in the same order.
+            #[allow(dead_code, reason = "few menus are written from it")]
+            pub const IDS: &[&str] = &[$($id),+];
+
             /// The id in permalinks and files.
             pub fn id(self) -> &'static str {
                 match self { $($name::$value => $id),+ }

@@ -3,7 +3,7 @@
 use attention_lab::attention::{self, Causal};
 use attention_lab::gpu::Options;
 use attention_lab::lab::experiment::{Experiment, Pool, Scale, View};
-use attention_lab::lab::protocol::{Backend, Command, Event, Numbers, Point, Viewport};
+use attention_lab::lab::protocol::{Backend, Command, Event, FormRow, Numbers, Point, Viewport, Way};
 use attention_lab::lab::screen::{Picture, Screen};
 use attention_lab::lab::{Engine, Handle};
 use attention_lab::measure::schedule::Effort;
@@ -253,6 +253,98 @@ fn other_requests_are_served_during_a_sweep() {
         let cell = at(|e| matches!(e, Event::Cell { plate: 1, .. }));
         assert!(cell < at(|e| matches!(e, Event::SweepDone { cancelled: false })), "{backend:?}");
     }
+}
+
+fn forms(experiment: &Experiment, variant: &str) -> Command {
+    Command::Forms { experiment: Box::new(experiment.clone()), variant: variant.into(), blocks: vec![64, 16, 16] }
+}
+
+/// The last row told of each way.
+fn rows(events: &[Event]) -> Vec<FormRow> {
+    let mut rows: Vec<FormRow> = Vec::new();
+    for event in events {
+        let Event::Form { row, .. } = event else { continue };
+        match rows.iter_mut().find(|old| (old.way, old.block) == (row.way, row.block)) {
+            Some(old) => *old = row.clone(),
+            None => rows.push(row.clone()),
+        }
+    }
+    rows
+}
+
+#[test]
+fn the_forms_of_a_pattern_are_raced() {
+    for backend in backends() {
+        let e = Experiment { causal: true, ..experiment(&["full"], 130) };
+        let (events, _) = serve(backend, vec![forms(&e, "longformer")], quiet);
+        assert_eq!(events.last(), Some(&Event::FormsDone { cancelled: false, refused: None }), "{backend:?}");
+        let rows = rows(&events);
+        let ways: Vec<(Way, Option<usize>)> = rows.iter().map(|row| (row.way, row.block)).collect();
+        let [small, large] = [16, 64].map(|block| (Way::Blocks, Some(block)));
+        let want = [(Way::Full, None), (Way::Masked, None), (Way::Gather, None), small, large, (Way::Own, None)];
+        assert_eq!(ways, want);
+        let told = events.iter().filter_map(|event| match event {
+            Event::Form { done, total, .. } => Some((*done, *total)),
+            _ => None,
+        });
+        assert_eq!(told.collect::<Vec<_>>(), (1..=12).map(|done| (done, 12)).collect::<Vec<_>>());
+        for row in &rows {
+            let time = row.time.as_ref().unwrap_or_else(|| panic!("{backend:?}: {row:?}"));
+            assert!(time.median > 0.0 && time.repeats >= 3 && row.flops > 0 && row.bytes_peak > 0, "{row:?}");
+            assert_eq!(row.density, rows[0].density);
+            // All but `full` and the first, which the others are compared with, leave the same pairs out.
+            assert_eq!(row.error.is_some(), ![Way::Full, Way::Masked].contains(&row.way), "{row:?}");
+            assert!(row.error.is_none_or(|e| e.rms_ratio < 1e-5), "{row:?}");
+        }
+        let scored: Vec<f64> = rows.iter().filter_map(|row| row.scored).collect();
+        // Everything; what is allowed; in blocks more than that, in larger ones no less.
+        assert_eq!((scored.len(), scored[0], scored[1]), (4, 1.0, rows[0].density));
+        assert!(scored[1] < scored[2] && scored[2] <= scored[3] && scored[3] < 1.0, "{scored:?}");
+        assert!(rows[1].flops > rows[4].flops && rows[4].flops > rows[3].flops && rows[3].flops > rows[2].flops);
+        assert!(rows.iter().all(|row| row.blocks.is_some() == (row.way == Way::Blocks)));
+    }
+}
+
+#[test]
+fn a_race_of_forms_is_cancelled_or_refused_in_words() {
+    for backend in backends() {
+        let e = experiment(&["full"], 64);
+        let (events, _) = serve(backend, vec![forms(&e, "sliding_window"), explore(&e)], |handle, event| {
+            if matches!(event, Event::Form { .. }) {
+                handle.send(Command::Cancel);
+            }
+        });
+        assert!(events.contains(&Event::FormsDone { cancelled: true, refused: None }), "{backend:?}: {events:#?}");
+        assert!(rows(&events).len() < 6, "{backend:?}: the race went on");
+        assert!(numbers(&events, 0).flops > 0);
+    }
+    let causal = Experiment { causal: true, ..experiment(&["full"], 64) };
+    for (e, variant, says) in [
+        (&causal, "bigbird", "causal off"),
+        (&causal, "linear", "not attention over a fixed pattern"),
+        (&causal, "nope", "no variant"),
+    ] {
+        let (events, _) = serve(Backend::Cpu, vec![forms(e, variant)], quiet);
+        let Some(Event::FormsDone { cancelled: false, refused: Some(reason) }) = events.last() else {
+            panic!("{variant}: {events:#?}")
+        };
+        assert!(reason.contains(says), "{reason}");
+    }
+}
+
+#[test]
+fn a_race_of_forms_waits_for_a_sweep() {
+    let e = experiment(&["full", "linear"], 40);
+    let asked = std::cell::Cell::new(false);
+    let race = forms(&e, "cascade");
+    let (events, _) = serve(Backend::Cpu, vec![sweep(&e, &[32, 64], false)], move |handle, event| {
+        if matches!(event, Event::Point { .. }) && !asked.replace(true) {
+            handle.send(race.clone());
+        }
+    });
+    let at = |wanted: fn(&Event) -> bool| events.iter().position(wanted).expect("the event");
+    assert!(at(|e| matches!(e, Event::SweepDone { .. })) < at(|e| matches!(e, Event::Form { .. })));
+    assert_eq!(events.last(), Some(&Event::FormsDone { cancelled: false, refused: None }));
 }
 
 #[test]

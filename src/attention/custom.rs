@@ -9,13 +9,12 @@
 //! the idea of a rule and its block list is that of Dong et al., 2024, "Flex Attention", arXiv:2412.05496.
 
 use super::restricted::Pattern;
-use super::{Causal, Extra, Family, Init, Inputs, Paper, Param, ParamKind, Reference, Refusal, Setup, Variant};
+use super::{Causal, Extra, Family, Form, Init, Inputs, Paper, Param, ParamKind, Reference, Refusal, Setup, Variant};
 use crate::graph::Real;
 use crate::pattern::expression::{At, Expression};
-use crate::pattern::{Bits, BlockList, Rule, Run};
+use crate::pattern::{Bits, Rule};
 use crate::reference::softmax_attention_by_head;
 use std::cell::RefCell;
-use std::rc::Rc;
 use std::sync::Arc;
 
 const RULE: Param = Param {
@@ -30,7 +29,7 @@ const RULE: Param = Param {
 
 const FORM: Param = Param {
     name: "form",
-    kind: ParamKind::Choice { options: &["blocks", "gather", "masked"], default: "blocks" },
+    kind: ParamKind::Choice { options: Form::IDS, default: Form::IDS[0] },
     meaning: "How the pairs are visited: blocks that hold any of them, gather each pair alone, masked everything, with a mask.",
 };
 
@@ -172,16 +171,8 @@ fn make_bits(s: &Setup) -> Bits {
 }
 
 fn pattern(s: &Setup) -> Pattern {
-    let (bits, block) = (bits(s), s.int(&BLOCK));
-    let rule = Rule::Bits { bits: bits.clone() };
-    let size = if s.choice(&FORM) == "gather" { 1 } else { block };
-    let mut list = BlockList::of_heads(&rule, bits.heads, s.length, s.keys, size, size);
-    if s.choice(&FORM) == "masked" {
-        let everything = Run { first: 0, count: list.key_blocks() as u32, full: false };
-        let rows = bits.heads * list.query_blocks();
-        list = BlockList { heads: bits.heads, offsets: (0..=rows as u32).collect(), runs: vec![everything; rows], ..list };
-    }
-    Pattern { rule, list: Rc::new(list) }
+    let form = Form::from_id(&s.choice(&FORM)).unwrap_or_default();
+    Pattern::in_form(s, Rule::Bits { bits: bits(s) }, form, s.int(&BLOCK)).expect("bits are written out already")
 }
 
 /// Pair by pair; a mask that differs between texts is asked text by text.

@@ -6,6 +6,7 @@
 mod device;
 mod draw;
 mod explore;
+mod forms;
 mod inbox;
 mod painter;
 mod pause;
@@ -228,6 +229,9 @@ impl Engine {
             Command::Sweep { experiment, lengths, backward } => {
                 self.sweep((**experiment).clone(), lengths, *backward, watch).await
             }
+            Command::Forms { experiment, variant, blocks } => {
+                self.forms((**experiment).clone(), variant, blocks, watch).await
+            }
             Command::LoseDevice => match &self.device {
                 Device::Gpu(gpu) => {
                     gpu.destroy();
@@ -334,6 +338,7 @@ fn name(command: &Command) -> &'static str {
         Command::Probe { .. } => "probe",
         Command::Sources { .. } => "sources",
         Command::Sweep { .. } => "sweep",
+        Command::Forms { .. } => "forms",
         Command::Cancel => "cancel",
         Command::Visible { .. } => "visible",
         Command::LoseDevice => "lose_device",

@@ -3,6 +3,7 @@
 
 use super::experiment::{Experiment, Pool, Scale, View};
 use crate::gpu::Caps;
+use crate::ids::ids;
 use crate::measure::tune::Tuned;
 pub use crate::measure::{ErrorToFull, Timing};
 use serde::{Deserialize, Serialize};
@@ -77,6 +78,9 @@ pub enum Command {
     Sources { plate: usize },
     /// Starts a sweep over lengths; answered by `Point`s and `SweepDone`.
     Sweep { experiment: Box<Experiment>, lengths: Vec<usize>, backward: bool },
+    /// Races the ways to compute one variant's pattern at the experiment's length, in blocks of these sizes and otherwise;
+    /// answered by `Form`s and `FormsDone`.
+    Forms { experiment: Box<Experiment>, variant: String, blocks: Vec<usize> },
     /// Stops what is running as soon as it can be stopped.
     Cancel,
     /// The page is hidden or shown again; measuring pauses while hidden.
@@ -131,6 +135,60 @@ pub struct Point {
     pub error_to_full: Option<ErrorToFull>,
     /// Why this point could not be measured, and the nearest that could.
     pub refused: Option<String>,
+}
+
+ids! {
+    /// A way to compute a pattern, or what it is measured by.
+    Way {
+        /// Attention to every pair.
+        #[default]
+        Full = "full",
+        /// Every pair, those outside the pattern under a mask.
+        Masked = "masked",
+        Gather = "gather",
+        Blocks = "blocks",
+        /// The variant's own graph.
+        Own = "own",
+    }
+}
+
+/// One way to compute a pattern: shares are of all pairs or blocks that there are.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FormRow {
+    pub way: Way,
+    /// Tokens of a block, for [`Way::Blocks`].
+    pub block: Option<usize>,
+    /// Pairs that the pattern allows.
+    pub density: f64,
+    /// Pairs that are scored, allowed or not; none where it is not known from a list.
+    pub scored: Option<f64>,
+    /// Blocks that are visited.
+    pub blocks: Option<f64>,
+    pub flops: u64,
+    pub bytes_peak: u64,
+    pub time: Option<Timing>,
+    /// Against the first of the ways that leave the same pairs out; none for that one and for `full`.
+    pub error: Option<ErrorToFull>,
+    /// Why it could not be measured, and the nearest that could.
+    pub refused: Option<String>,
+}
+
+impl FormRow {
+    /// One of which nothing is known.
+    pub fn of(way: Way, block: Option<usize>) -> Self {
+        Self {
+            way,
+            block,
+            density: 0.0,
+            scored: None,
+            blocks: None,
+            flops: 0,
+            bytes_peak: 0,
+            time: None,
+            error: None,
+            refused: None,
+        }
+    }
 }
 
 /// One shader module of a plan.
@@ -206,6 +264,17 @@ pub enum Event {
     },
     SweepDone {
         cancelled: bool,
+    },
+    /// One way to compute a pattern, with what is known of it so far.
+    Form {
+        row: FormRow,
+        done: usize,
+        total: usize,
+    },
+    /// `refused`: why the whole race could not be run.
+    FormsDone {
+        cancelled: bool,
+        refused: Option<String>,
     },
     /// The device went away and was made again; what was asked is being run again.
     DeviceLost {

@@ -32,17 +32,22 @@ impl Queue {
         self.0.iter().any(|w| matches!(w, Command::Cancel) || replaces(w, serving) || changes(w))
     }
 
-    /// Drops sweeps that nobody has begun.
+    /// Drops sweeps and races that nobody has begun.
     pub fn drop_sweeps(&mut self) {
-        self.0.retain(|waiting| !matches!(waiting, Command::Sweep { .. }));
+        self.0.retain(|waiting| !measures(waiting));
     }
 
-    /// The next command but a sweep: what may be served in the pauses of one.
+    /// The next command that measures nothing: what may be served in the pauses of one that does.
     pub fn pop_between(&mut self) -> Option<Command> {
-        let serves = |c: &Command| !matches!(c, Command::Sweep { .. } | Command::Start { .. });
+        let serves = |c: &Command| !measures(c) && !matches!(c, Command::Start { .. });
         let first = (0..self.0.len()).filter(|i| serves(&self.0[*i])).min_by_key(|i| rank(&self.0[*i]))?;
         Some(self.0.remove(first))
     }
+}
+
+/// Whether it takes the time of several graphs, one after the other.
+fn measures(command: &Command) -> bool {
+    matches!(command, Command::Sweep { .. } | Command::Forms { .. })
 }
 
 fn replaces(new: &Command, old: &Command) -> bool {
@@ -65,7 +70,7 @@ fn rank(command: &Command) -> u8 {
         Command::Explore { .. } => 1,
         Command::Show { .. } => 2,
         Command::Probe { .. } | Command::Sources { .. } => 3,
-        Command::Sweep { .. } => 4,
+        Command::Sweep { .. } | Command::Forms { .. } => 4,
     }
 }
 

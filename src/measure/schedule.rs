@@ -12,6 +12,14 @@ pub struct Effort {
     pub budget_ms: f64,
 }
 
+impl Effort {
+    /// How many rounds a contender takes part in when one span of it takes so long: all, or as many as the budget holds, but
+    /// one.
+    pub fn rounds_of(&self, span_ms: f64) -> usize {
+        ((self.budget_ms / span_ms.max(1e-6)) as usize).clamp(1, self.rounds)
+    }
+}
+
 impl Default for Effort {
     fn default() -> Self {
         Self { rounds: 7, budget_ms: 8_000.0 }
@@ -66,12 +74,6 @@ impl Schedule {
             Some((run, _)) if run > self.effort.budget_ms => Admission::TooLong { predicted_ms: run },
             _ => Admission::Run,
         }
-    }
-
-    /// How many rounds a contender takes part in when one run takes so long: all, or as many as the budget holds, but one.
-    pub fn rounds(&self, run_ms: f64) -> usize {
-        let affordable = (self.effort.budget_ms / run_ms.max(1e-6)) as usize;
-        affordable.clamp(1, self.effort.rounds)
     }
 
     /// A point is over: one run took `run_ms`, the whole point with preparation `spent_ms`.
@@ -161,7 +163,7 @@ mod tests {
     #[test]
     fn slow_points_are_repeated_less() {
         let s = schedule();
-        assert_eq!([0.0, 10.0, 40.0, 99.0, 1e4].map(|ms| s.rounds(ms)), [7, 7, 2, 1, 1]);
+        assert_eq!([0.0, 10.0, 40.0, 99.0, 1e4].map(|ms| s.effort.rounds_of(ms)), [7, 7, 2, 1, 1]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Patterns without a formula: a bit for each pair.
 
-use super::Span;
+use super::{Rule, Span};
 
 /// A bit for each query and key of some heads. A row begins at a whole word.
 #[derive(Clone, PartialEq, Eq)]
@@ -32,6 +32,18 @@ impl Bits {
             let row = row(head, i);
             debug_assert_eq!(row.len(), m);
             words.extend(row.chunks(32).map(|bits| bits.iter().rev().fold(0, |word, &bit| word << 1 | u32::from(bit))));
+        }
+        Self { heads, n, m, words }
+    }
+
+    /// The pairs of a rule, written out; in time linear in them and in the words.
+    pub fn of_rule(rule: &Rule, heads: usize, n: usize, m: usize) -> Self {
+        let row_words = m.div_ceil(32);
+        let mut words = vec![0; heads * n * row_words];
+        let mut spans = Vec::new();
+        for (at, row) in words.chunks_mut(row_words.max(1)).enumerate() {
+            rule.spans(at / n, at % n, n, m, &mut spans);
+            spans.iter().flat_map(|span| span.keys()).for_each(|key| row[key / 32] |= 1 << (key % 32));
         }
         Self { heads, n, m, words }
     }

@@ -4,7 +4,7 @@ use super::geometry;
 use super::link::Link;
 use crate::attention::{self, Param, Params, Setup, Value, Variant};
 use crate::lab::experiment::{Complaint, Experiment, Pool, View};
-use crate::lab::protocol::{AdapterFacts, Backend, Command, Event, Notice, Numbers, Point, Shader, Viewport};
+use crate::lab::protocol::{AdapterFacts, Backend, Command, Event, FormRow, Notice, Numbers, Point, Shader, Viewport};
 use leptos::prelude::*;
 use reactive_stores::Store;
 
@@ -28,6 +28,7 @@ pub struct Session {
     pub cursor: Option<(usize, usize)>,
     pub locked: bool,
     pub sweep: Sweep,
+    pub forms: Forms,
     /// The plate of whose variant the sheet is open.
     pub sheet: Option<usize>,
     pub sources: Option<Sources>,
@@ -116,6 +117,20 @@ pub struct Sweep {
     pub done: usize,
     pub total: usize,
     pub seconds_left: Option<f64>,
+}
+
+/// A race of the ways to compute one pattern, running or done.
+#[derive(Clone, Debug, Default)]
+pub struct Forms {
+    pub running: bool,
+    pub cancelled: bool,
+    /// Why there was none.
+    pub refused: Option<String>,
+    pub variant: String,
+    pub length: usize,
+    pub rows: Vec<FormRow>,
+    pub done: usize,
+    pub total: usize,
 }
 
 /// The state and the way to the engine; what every component takes from the context.
@@ -259,6 +274,17 @@ impl Lab {
             Event::SweepDone { cancelled } => session.sweep().update(|sweep| {
                 sweep.running = false;
                 sweep.cancelled = cancelled;
+            }),
+            Event::Form { row, done, total } => session.forms().update(|forms| {
+                match forms.rows.iter_mut().find(|old| (old.way, old.block) == (row.way, row.block)) {
+                    Some(old) => *old = row,
+                    None => forms.rows.push(row),
+                }
+                (forms.done, forms.total) = (done, total);
+            }),
+            Event::FormsDone { cancelled, refused } => session.forms().update(|forms| {
+                forms.running = false;
+                (forms.cancelled, forms.refused) = (cancelled, refused);
             }),
             Event::DeviceLost { reason, recovered } => session.lost().set(Some(Loss { reason, recovered })),
             Event::Refused { what, reason, nearest } => self.refuse(what, reason, nearest),

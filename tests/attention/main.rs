@@ -10,6 +10,7 @@ mod case;
 mod close;
 mod decisions;
 mod device;
+mod forms;
 mod invariants;
 mod limits;
 mod limits_of_choice;
@@ -48,6 +49,10 @@ macro_rules! tests {
             #[test]
             fn effective_matrix_is_what_the_values_are_mixed_with() {
                 crate::invariants::effective_matrix(ID);
+            }
+            #[test]
+            fn forms_of_its_pattern_equal_the_definition() {
+                crate::forms::equal_the_definition(ID);
             }
             #[test]
             fn its_own_loss_equals_the_definition() {

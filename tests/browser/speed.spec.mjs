@@ -58,6 +58,47 @@ test('a sweep can be cancelled', async ({ lab }) => {
   await expect(page.locator('#sweep-status')).toContainText('Cancelled', { timeout: 15_000 });
 });
 
+test('the forms of a pattern are raced, and told in words for each block size', async ({ lab }) => {
+  test.setTimeout(180_000);
+  const page = await lab.open('?v=1&view=speed&heads=1&dim=16');
+  const forms = page.locator('#forms');
+  await expect(forms.locator('#forms-start')).toBeEnabled({ timeout: 30_000 });
+  // Nothing but patterns can be raced, the usual one first.
+  await expect(forms.locator('#forms-pattern option')).toHaveText(['Sliding window', /strided/, /fixed/, 'Cascade', /LogSparse/, /BlockBERT/, 'Longformer', 'BigBird', 'Your own rule']);
+  await expect(forms.locator('#forms-pattern')).toHaveValue('sliding_window');
+  await forms.locator('#forms-pattern').selectOption('longformer');
+  await forms.locator('#forms-length').selectOption('256');
+  await forms.locator('#forms-start').click();
+  await expect(page.locator('#sweep-start')).toBeDisabled();
+  await expect(forms.locator('#forms-status')).toHaveText('Done.', { timeout: 150_000 });
+  await expect(page.locator('#sweep-start')).toBeEnabled();
+  const rows = forms.locator('#forms-table tbody tr');
+  await expect(rows).toHaveCount(8);
+  for (const row of await rows.all()) await expect(row).toContainText(/\d (ms|µs)/);
+  const findings = forms.locator('#forms-findings');
+  await expect(findings).toContainText('Longformer at 256 tokens allows');
+  await expect(findings).toContainText(/In blocks of 64 it takes [\d.]+ % of the time of Full attention/i);
+  await expect(forms.locator('tr[data-chosen=true]')).toHaveAttribute('data-block', '64');
+  await forms.locator('#forms-block').fill('0');
+  await expect(findings).toContainText('blocks of 16');
+  await expect(forms.locator('tr[data-chosen=true]')).toHaveAttribute('data-block', '16');
+
+  await page.locator('#state-line select').first().selectOption('1');
+  await forms.locator('#forms-pattern').selectOption('bigbird');
+  await forms.locator('#forms-start').click();
+  await expect(forms.locator('#forms-status')).toContainText('future tokens would leak');
+});
+
+test('a race of forms can be cancelled', async ({ lab }) => {
+  const page = await lab.open('?v=1&view=speed&variant=longformer');
+  await expect(page.locator('#forms-start')).toBeEnabled({ timeout: 30_000 });
+  await expect(page.locator('#forms-pattern')).toHaveValue('longformer');
+  await page.locator('#forms-length').selectOption('2048');
+  await page.locator('#forms-start').click();
+  await page.locator('#forms-cancel').click();
+  await expect(page.locator('#forms-status')).toHaveText('Cancelled.', { timeout: 30_000 });
+});
+
 test('a hidden page measures nothing, and goes on when it is seen again', async ({ lab }) => {
   const page = await lab.open('?v=1&view=speed&variant=full,sliding_window,linear');
   await expect(page.locator('#sweep-start')).toBeEnabled({ timeout: 30_000 });

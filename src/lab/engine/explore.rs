@@ -7,7 +7,7 @@ use super::prepared::{Planned, Prepared};
 use super::{Engine, setup_of};
 use crate::attention::{EffectiveKind, Request, Setup, Structure, Variant, find};
 use crate::graph::plan::plan;
-use crate::lab::experiment::{Experiment, registry};
+use crate::lab::experiment::Experiment;
 use crate::lab::matrix::Matrix;
 use crate::lab::protocol::{Event, Numbers};
 use crate::measure::ErrorToFull;
@@ -79,10 +79,7 @@ impl Shown {
 impl Engine {
     /// Runs the experiment's variants and tells their numbers; draws the plates.
     pub(super) async fn explore(&mut self, mut experiment: Experiment, watch: &Watch) -> Result<(), Fault> {
-        for c in experiment.check(&registry) {
-            let reason = format!("{:?} is not allowed; it takes {}", c.got, c.takes);
-            self.emit(Event::Refused { what: c.key, reason, nearest: Some(c.used) });
-        }
+        self.correct(&mut experiment);
         let e = &experiment;
         let only_head = self.only_head(e);
         let tokens = Tokens::of_length(e.text.as_deref(), e.split, e.n);

@@ -42,6 +42,17 @@ impl Planned {
             return Err(refusal);
         }
         let (graph, effective) = variant.build(setup, request);
+        Self::of_graph(device, variant, setup, graph, effective)
+    }
+
+    /// Plans a graph of a variant, or says why it is too much for the device.
+    pub fn of_graph(
+        device: &Device,
+        variant: &Variant,
+        setup: &Setup,
+        graph: Graph,
+        effective: Option<Effective>,
+    ) -> Result<Self, Refusal> {
         let refuse = |reason: String| Err(Refusal { reason, nearest: None });
         let flops = graph.cost().flops;
         if flops > device.most_flops() {

@@ -17,7 +17,7 @@ use crate::task::{Qkv, Tokens};
 use std::cell::LazyCell;
 
 /// Contenders that are held at once may take so much memory together; others are measured one after the other.
-const TOGETHER_BYTES: u64 = 1 << 30;
+pub(super) const TOGETHER_BYTES: u64 = 1 << 30;
 
 /// Stages are timed apart where a run takes no longer.
 const STAGES_MS: f64 = 250.0;
@@ -28,13 +28,29 @@ const MAX_LENGTHS: usize = 64;
 /// One contender at one length.
 struct Entrant {
     contender: usize,
-    prepared: Prepared,
+    runner: Runner,
+    point: Point,
+}
+
+/// What takes turns with others.
+pub(super) struct Runner {
+    pub prepared: Prepared,
+    /// Runs of one span, and rounds that it takes part in.
     repeats: u32,
     rounds: usize,
+    /// Time of one run when it was warmed up, and all time spent on it, in milliseconds.
     run_ms: f64,
     spent_ms: f64,
-    spans: Vec<f64>,
-    point: Point,
+    /// Milliseconds of one run, of each span.
+    pub spans: Vec<f64>,
+}
+
+impl Runner {
+    /// One that is warmed up.
+    pub fn new(prepared: Prepared, repeats: u32, run_ms: f64, effort: Effort) -> Self {
+        let rounds = effort.rounds_of(run_ms * f64::from(repeats));
+        Self { prepared, repeats, rounds, run_ms, spent_ms: 0.0, spans: vec![] }
+    }
 }
 
 /// What a sweep is about.
@@ -54,10 +70,7 @@ impl Engine {
         backward: bool,
         watch: &Watch,
     ) -> Result<(), Fault> {
-        for c in experiment.check(&registry) {
-            let reason = format!("{:?} is not allowed; it takes {}", c.got, c.takes);
-            self.emit(Event::Refused { what: c.key, reason, nearest: Some(c.used) });
-        }
+        self.correct(&mut experiment);
         let experiment = experiment.with_fixed_parameters();
         let mut variants: Vec<&'static Variant> = experiment.variants.iter().filter_map(|id| find(id)).collect();
         // The others are compared with its output.
@@ -138,9 +151,9 @@ impl Engine {
                 Ok((prepared, repeats, run_ms, error)) => {
                     held += bytes;
                     let point = Point { error_to_full: error, ..point };
-                    let rounds = schedule.rounds(run_ms * f64::from(repeats));
-                    let (spent_ms, spans) = (since(start), vec![]);
-                    entrants.push(Entrant { contender, prepared, repeats, rounds, run_ms, spent_ms, spans, point });
+                    let mut runner = Runner::new(prepared, repeats, run_ms, self.effort);
+                    runner.spent_ms = since(start);
+                    entrants.push(Entrant { contender, runner, point });
                 }
                 Err(Fault::Refused { reason, .. }) => {
                     self.refuse(schedule, contender, Point { refused: Some(reason), ..point });
@@ -212,27 +225,47 @@ impl Engine {
         schedule: &mut Schedule,
         stopwatch: &Stopwatch,
     ) -> Result<(), Fault> {
+        let mut runners: Vec<&mut Runner> = entrants.iter_mut().map(|x| &mut x.runner).collect();
+        self.take_turns(&mut runners, stopwatch, course.watch).await?;
+        for Entrant { contender, mut runner, mut point } in entrants {
+            self.between(course.watch).await?;
+            let start = now_ms();
+            if runner.run_ms <= STAGES_MS {
+                point.stages_ms = stopwatch.stages(&mut runner.prepared, course.watch).await?;
+            }
+            point.time = Timing::new(&runner.spans, stopwatch.how());
+            let run_ms = point.time.as_ref().map_or(runner.run_ms, |t| t.median);
+            schedule.measured(contender, point.length, run_ms, runner.spent_ms + since(start));
+            self.tell(schedule, point);
+        }
+        Ok(())
+    }
+
+    /// Round by round, a span of each.
+    pub(super) async fn take_turns(
+        &mut self,
+        runners: &mut [&mut Runner],
+        stopwatch: &Stopwatch,
+        watch: &Watch,
+    ) -> Result<(), Fault> {
         for round in 0..self.effort.rounds {
-            for x in entrants.iter_mut().filter(|x| round < x.rounds) {
-                self.between(course.watch).await?;
+            for x in runners.iter_mut().filter(|x| round < x.rounds) {
+                self.between(watch).await?;
                 let start = now_ms();
-                let ms = stopwatch.span(&mut x.prepared, x.repeats, course.watch).await?;
+                let ms = stopwatch.span(&mut x.prepared, x.repeats, watch).await?;
                 x.spans.push(ms);
                 x.spent_ms += since(start);
             }
         }
-        for mut x in entrants {
-            self.between(course.watch).await?;
-            let start = now_ms();
-            if x.run_ms <= STAGES_MS {
-                x.point.stages_ms = stopwatch.stages(&mut x.prepared, course.watch).await?;
-            }
-            x.point.time = Timing::new(&x.spans, stopwatch.how());
-            let run_ms = x.point.time.as_ref().map_or(x.run_ms, |t| t.median);
-            schedule.measured(x.contender, x.point.length, run_ms, x.spent_ms + since(start));
-            self.tell(schedule, x.point);
-        }
         Ok(())
+    }
+
+    /// Brings an experiment into its ranges and tells what had to change.
+    pub(super) fn correct(&self, experiment: &mut Experiment) {
+        for c in experiment.check(&registry) {
+            let reason = format!("{:?} is not allowed; it takes {}", c.got, c.takes);
+            self.emit(Event::Refused { what: c.key, reason, nearest: Some(c.used) });
+        }
     }
 
     fn refuse(&self, schedule: &mut Schedule, contender: usize, point: Point) {
@@ -247,7 +280,7 @@ impl Engine {
 
     /// Between two spans: messages come in, other requests are served, other engines of the device go on, and a hidden page
     /// waits, since browsers slow it down.
-    async fn between(&mut self, watch: &Watch) -> Result<(), Fault> {
+    pub(super) async fn between(&mut self, watch: &Watch) -> Result<(), Fault> {
         self.turn = None;
         yield_now().await;
         self.take_turn().await;

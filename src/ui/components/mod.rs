@@ -4,6 +4,7 @@ pub mod anatomy;
 pub mod banners;
 pub mod chart;
 pub mod findings;
+pub mod forms;
 pub mod gallery;
 pub mod inspector;
 pub mod leak;

@@ -45,7 +45,8 @@ pub fn SweepSetup() -> impl IntoView {
     let running = Memo::new(move |_| session.sweep().with(|sweep| sweep.running));
     let ready = Memo::new(move |_| session.phase().with(|phase| *phase == Phase::Ready));
     let start = move |_| begin_sweep(lab, from.get_untracked(), to.get_untracked(), backward.get_untracked());
-    let blocked = move || !ready.get() || from.get() > to.get();
+    let racing = Memo::new(move |_| session.forms().with(|forms| forms.running));
+    let blocked = move || !ready.get() || racing.get() || from.get() > to.get();
     view! {
         <fieldset id="contenders">
             <legend>{t("sweep.contenders")}</legend>
@@ -93,7 +94,7 @@ pub fn SweepSetup() -> impl IntoView {
 }
 
 #[component]
-fn LengthMenu(value: RwSignal<usize>, id: &'static str) -> impl IntoView {
+pub fn LengthMenu(value: RwSignal<usize>, id: &'static str) -> impl IntoView {
     view! {
         <select id=id prop:value=move || value.get().to_string()
             on:change:target=move |ev| if let Ok(n) = ev.target().value().parse() { value.set(n) }>

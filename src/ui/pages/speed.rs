@@ -1,9 +1,11 @@
-//! The place Speed and memory: what to measure, two log-log charts, findings in words, the figures themselves.
+//! The place Speed and memory: what to measure, two log-log charts, findings in words, the figures themselves; below, the ways to
+//! compute one pattern.
 
 use crate::measure::result::ResultFile;
 use crate::ui::components::anatomy::Anatomy;
 use crate::ui::components::chart::{Chart, Quantity};
 use crate::ui::components::findings::{Findings, Fits};
+use crate::ui::components::forms::FormsRace;
 use crate::ui::components::results::{Actions, Figures};
 use crate::ui::components::sweep::SweepSetup;
 use leptos::prelude::*;
@@ -29,5 +31,6 @@ pub fn Speed() -> impl IntoView {
                 <Figures/>
             </div>
         </div>
+        <FormsRace/>
     }
 }
