@@ -404,6 +404,25 @@ fn list_and_describe_tell_programs_everything() {
     assert_eq!(bias["shape"], "[B, H, N, M]");
     assert_eq!(bias["differentiable"], true);
 
+    let shape_of = |id: &str, tensor: &str| {
+        let described: serde_json::Value = serde_json::from_slice(&lab(&["describe", id, "--json"]).stdout).unwrap();
+        let found =
+            described["tensors"].as_array().unwrap().iter().find(|t| t["name"] == tensor).expect("it is listed");
+        assert_eq!(found["dtype"] == "U8", (id, tensor) == ("custom", "mask"), "{id} {tensor}");
+        (found["shape"].clone(), found["drawn"].clone())
+    };
+    assert_eq!(shape_of("custom", "mask"), ("[B, H, N, M]".into(), serde_json::Value::Null));
+    for (id, tensor, shape) in [
+        ("bigbird", "random_blocks", "[H, ⌈N/block⌉, random]"),
+        ("blockbert", "permutations", "[H, blocks]"),
+        ("star", "neighbours", "[H, N, 2 radius]"),
+        ("star", "k_relay", "[B, H, 1, D]"),
+        ("sinkhorn", "lots", "[H, ⌈N/block⌉, ⌈N/block⌉]"),
+        ("longformer", "links", "[H, R, S], as [4, 32, 5] at B 1, H 4, N 1024, D 64"),
+    ] {
+        assert_eq!(shape_of(id, tensor).0, shape, "{id} {tensor}");
+    }
+
     let linformer: serde_json::Value =
         serde_json::from_slice(&lab(&["describe", "linformer", "--json"]).stdout).unwrap();
     let tensors = linformer["tensors"].as_array().unwrap();

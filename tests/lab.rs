@@ -298,8 +298,11 @@ fn the_forms_of_a_pattern_are_raced() {
         }
         let scored: Vec<f64> = rows.iter().filter_map(|row| row.scored).collect();
         // Everything; what is allowed; in blocks more than that, in larger ones no less.
-        assert_eq!((scored.len(), scored[0], scored[1]), (4, 1.0, rows[0].density));
-        assert!(scored[1] < scored[2] && scored[2] <= scored[3] && scored[3] < 1.0, "{scored:?}");
+        assert_eq!((scored.len(), scored[1], scored[2]), (5, 1.0, rows[0].density));
+        assert!(
+            scored[2] < scored[3] && scored[3] <= scored[4] && scored[4] <= scored[0] && scored[0] < 1.0,
+            "{scored:?}"
+        );
         assert!(rows[1].flops > rows[4].flops && rows[4].flops > rows[3].flops && rows[3].flops > rows[2].flops);
         assert!(rows.iter().all(|row| row.blocks.is_some() == (row.way == Way::Blocks)));
     }

@@ -157,3 +157,39 @@ fn what_cannot_be_served_says_why() {
     assert!(pollster::block_on(softmax.execute()).unwrap_err().message.contains('x'), "an input is missing");
     assert_eq!(pollster::block_on(softmax.read("y")).unwrap_err().code, Code::Invalid);
 }
+
+#[test]
+fn a_mask_can_be_given_in_place_of_a_rule() {
+    let (length, dim, heads) = (9, 4, 2);
+    let tokens = heads * length * dim;
+    let (q, k, v) =
+        (numbers(tokens), numbers(2 * tokens)[tokens..].to_vec(), numbers(3 * tokens)[2 * tokens..].to_vec());
+    let prepare = |session: &Session, extra: serde_json::Value| {
+        let mut request = json!({ "variant": "custom", "heads": heads, "length": length, "dim": dim });
+        request.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        let request: RunRequest = serde_json::from_value(request).expect("a sound request");
+        pollster::block_on(session.prepare(&request))
+    };
+    let mask: Vec<u8> = (0..length * length).map(|at| u8::from((at / length + 2 * (at % length)) % 5 < 2)).collect();
+    for session in sessions() {
+        let inputs: [(&str, &[f32]); 3] = [("q", &q), ("k", &k), ("v", &v)];
+        let rule = json!({ "params": { "rule": "(i + 2 * j) % 5 < 2" } });
+        let want = run(&mut prepare(&session, rule).expect("a rule"), &inputs, "out");
+        let want: Vec<f64> = want.into_iter().map(f64::from).collect();
+        // One for all heads, or each its own.
+        for mask in [mask.clone(), mask.repeat(heads)] {
+            let given = json!({ "tensors": { "mask": mask } });
+            let got = run(&mut prepare(&session, given).expect("a mask"), &inputs, "out");
+            assert_near("a given mask", &want, &got);
+        }
+        for (tensors, says) in [
+            (json!({ "mask": [1, 0, 1] }), "3 numbers"),
+            (json!({ "mask": vec![2; length * length] }), "1 and 0"),
+            (json!({ "masks": [1] }), "mask"),
+        ] {
+            let error = prepare(&session, json!({ "tensors": tensors })).err().expect("a refusal");
+            assert_eq!(error.code, Code::Invalid);
+            assert!(error.message.contains(says), "{error}");
+        }
+    }
+}

@@ -57,9 +57,13 @@ export class Lab {
   }
 
   /// Compiles and allocates one variant: `{ variant, params, causal, batch, heads, length, keys, dim, backward, padding,
-  /// seed }`. Extra tensors are drawn from the seed; `write` replaces them.
+  /// seed, tensors }`. Extra tensors are drawn from the seed; `write` replaces them. Those that what runs is built from
+  /// must be there before, in `tensors`: `{ variant: 'custom', tensors: { mask } }`, a typed array of 1 and 0 of the shape
+  /// [N, M], [H, N, M] or [B, H, N, M].
   async prepare(request) {
-    return new Run(await calling(() => this.#lab.prepare(JSON.stringify(request))));
+    // A typed array as JSON would be an object.
+    const plain = (_, value) => (ArrayBuffer.isView(value) ? Array.from(value) : value);
+    return new Run(await calling(() => this.#lab.prepare(JSON.stringify(request, plain))));
   }
 
   /// A single op: `matmul` `{ m, n, k, batch, trans_a, trans_b }` reads a and b and gives c; `softmax` `{ rows, cols }`

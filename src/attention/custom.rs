@@ -82,7 +82,7 @@ fn extras(s: &Setup) -> Vec<Extra> {
         role: "1 where a query may look at a key, in place of the rule; heads and texts may share one",
         differentiable: false,
         optional: false,
-        init: Init::Structure { below: 2 },
+        init: Init::Mask,
     }]
 }
 

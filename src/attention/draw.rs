@@ -21,6 +21,9 @@ pub enum Init {
     Structure {
         below: u32,
     },
+    /// The same of 1 and 0, bytes in files: which query may look at which key. What heads or texts share may be left out in
+    /// front. A parameter stands in for it where it is not given.
+    Mask,
 }
 
 /// What stands for -1 in a structure.
@@ -49,7 +52,24 @@ impl Extra {
     }
 
     pub fn is_structure(&self) -> bool {
-        matches!(self.init, Init::Structure { .. })
+        matches!(self.init, Init::Structure { .. } | Init::Mask)
+    }
+
+    /// The type of its elements in files.
+    pub fn file_dtype(&self) -> &'static str {
+        if self.init == Init::Mask { "U8" } else { "F32" }
+    }
+
+    /// Whether it is taken in this shape.
+    pub fn takes_shape(&self, shape: &[usize]) -> bool {
+        let shared = self.init == Init::Mask && (2..=4).contains(&shape.len()) && self.shape.ends_with(shape);
+        shared || self.shape == shape
+    }
+
+    /// Whether it is taken with so many values.
+    fn takes_count(&self, count: usize) -> bool {
+        let shapes = (0..self.shape.len()).map(|front| &self.shape[front..]);
+        shapes.into_iter().any(|shape| self.takes_shape(shape) && shape.iter().product::<usize>() == count)
     }
 
     /// The values of a structure as they are kept, from those of a file.
@@ -57,11 +77,20 @@ impl Extra {
     /// # Errors
     /// What is not taken, in words.
     pub fn structure_of(&self, values: &[f32]) -> Result<Arc<[u32]>, String> {
-        let Init::Structure { below } = self.init else { return Err(format!("{} is no structure", self.name)) };
+        let below = match self.init {
+            Init::Structure { below } => below,
+            Init::Mask => 2,
+            _ => return Err(format!("{} is no structure", self.name)),
+        };
+        if !self.takes_count(values.len()) {
+            return Err(format!("{} holds {} numbers; it takes the shape {:?}", self.name, values.len(), self.shape));
+        }
+        let none = self.init != Init::Mask;
         let word = |&x: &f32| match x {
-            -1.0 => Ok(NONE),
+            -1.0 if none => Ok(NONE),
             x if x >= 0.0 && x.fract() == 0.0 && x < below as f32 => Ok(x as u32),
-            x => Err(format!("{} holds {x}; it takes whole numbers below {below}, or -1 for none", self.name)),
+            x if none => Err(format!("{} holds {x}; it takes whole numbers below {below}, or -1 for none", self.name)),
+            x => Err(format!("{} holds {x}; it takes 1 and 0", self.name)),
         };
         values.iter().map(word).collect()
     }
@@ -72,7 +101,7 @@ impl Extra {
         let stream = random::stream(self.name);
         let indices = 0..self.len() as u64;
         match self.init {
-            Init::Zeros | Init::Structure { .. } => vec![0.0; self.len()],
+            Init::Zeros | Init::Structure { .. } | Init::Mask => vec![0.0; self.len()],
             Init::Uniform(bound) => {
                 indices.map(|i| (2.0 * random::uniform(seed, stream, i) - 1.0) as f32 * bound).collect()
             }

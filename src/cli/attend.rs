@@ -149,11 +149,10 @@ fn read_structure(variant: &Variant, file: &SafeTensors, setup: &mut Setup) -> R
         return Ok(());
     }
     for extra in (variant.extras)(setup).iter().filter(|e| e.is_structure() && file.names().contains(&e.name)) {
-        let values: Arc<[u32]> = if extra.init == (Init::Structure { below: 2 }) {
+        let values: Arc<[u32]> = if extra.init == Init::Mask {
             // A mask, of bytes; what texts or heads share may be left out in front.
             let shape = file.tensor(extra.name).map(|t| t.shape().to_vec()).unwrap_or_default();
-            let fits = (2..=4).contains(&shape.len()) && extra.shape.ends_with(&shape);
-            let shape = if fits { shape } else { extra.shape.clone() };
+            let shape = if extra.takes_shape(&shape) { shape } else { extra.shape.clone() };
             tensors::read(file, extra.name, &TensorType::u32(&shape))?.index().into()
         } else {
             let data = tensors::read(file, extra.name, &TensorType::f32(&extra.shape))?;

@@ -60,10 +60,14 @@ fn in_words(v: &Variant) -> String {
     rows.extend(extras(v).iter().map(|(e, shape)| {
         vec![
             e.name.into(),
-            "F32".into(),
+            e.file_dtype().into(),
             shape.clone(),
             gradient_name(e.name, e.differentiable),
-            if e.optional { "optional".into() } else { format!("else drawn: {}", drawn(e.init)) },
+            if e.optional {
+                "optional".into()
+            } else {
+                drawn(e.init).map_or("optional".into(), |how| format!("else drawn: {how}"))
+            },
             e.role.into(),
         ]
     }));

@@ -6,12 +6,14 @@ use serde_json::json;
 /// Lengths at which defaults that depend on the length are shown.
 pub const LENGTHS: [usize; 4] = [64, 512, 4096, 16_384];
 
-/// Sizes by which shapes are put in letters: distinct, so that a size says which letter it is.
-const BATCH: usize = 7;
-const HEADS: usize = 11;
-const LENGTH: usize = 2003;
-const KEYS: usize = 2011;
-const DIM: usize = 58;
+const LETTERS: [&str; 5] = ["B", "H", "N", "M", "D"];
+/// Sizes by which shapes are put in letters: distinct, and twice, so that what is equal by chance is not taken for a letter.
+const SIZES: [[usize; 5]; 2] = [[307, 11, 2003, 2011, 58], [401, 12, 1801, 1811, 62]];
+/// The same for whole-number parameters; the second time each has the next one.
+const VALUES: [u32; 10] = [13, 17, 19, 23, 29, 31, 37, 41, 43, 47];
+/// Letters of sizes that follow from the others by no short formula, and sizes by which such a tensor is shown.
+const OTHERS: [&str; 4] = ["R", "S", "T", "U"];
+const USUAL: [usize; 5] = [1, 4, 1024, 1024, 64];
 
 /// Id, name, family, costs, paper, parameters and tensors of a variant.
 pub fn in_json(v: &Variant) -> serde_json::Value {
@@ -26,8 +28,8 @@ pub fn in_json(v: &Variant) -> serde_json::Value {
         })
         .chain(extras(v).iter().map(|(e, shape)| {
             json!({
-                "name": e.name, "dtype": if e.init == (Init::Structure { below: 2 }) { "U8" } else { "F32" }, "shape": shape, "role": e.role, "differentiable": e.differentiable,
-                "required": false, "drawn": (!e.optional).then(|| drawn(e.init)),
+                "name": e.name, "dtype": e.file_dtype(), "shape": shape, "role": e.role, "differentiable": e.differentiable,
+                "required": false, "drawn": drawn(e.init).filter(|_| !e.optional),
             })
         }))
         .collect();
@@ -84,30 +86,77 @@ pub fn fixed_tensors() -> [(&'static str, &'static str, &'static str, &'static s
 
 /// Extra tensors under every choice of the parameters, each once, with the shape in letters.
 pub fn extras(v: &Variant) -> Vec<(Extra, String)> {
-    let mut found: Vec<(Extra, String)> = Vec::new();
+    let mut found: Vec<(Extra, Vec<String>, Option<Vec<usize>>)> = Vec::new();
     for params in choices(v) {
-        let setup = Setup {
-            batch: BATCH,
-            heads: HEADS,
-            length: LENGTH,
-            keys: KEYS,
-            dim: DIM,
-            causal: false,
-            params,
-            seed: 0,
-            structure: Default::default(),
-        };
-        for extra in (v.extras)(&setup) {
-            let shape =
-                format!("[{}]", extra.shape.iter().map(|&n| letter(v, &setup, n)).collect::<Vec<_>>().join(", "));
-            match found.iter_mut().find(|(e, _)| e.name == extra.name) {
-                Some((_, shapes)) if !shapes.contains(&shape) => *shapes += &format!(" or {shape}"),
-                Some(_) => {}
-                None => found.push((extra, shape)),
+        let causal = v.causal == Causal::Always;
+        let usual = setup(USUAL, params, causal);
+        let [first, second] =
+            [0, 1].map(|at| with_telling_values(v, &setup(SIZES[at], usual.params.clone(), causal), at));
+        let (others, usual) = ((v.extras)(&second), (v.extras)(&usual));
+        for extra in (v.extras)(&first) {
+            let same = |all: &[Extra]| all.iter().find(|e| e.name == extra.name).map(|e| e.shape.clone());
+            let (shape, is_known) =
+                in_letters(v, [&first, &second], [&extra.shape, &same(&others).unwrap_or_default()]);
+            let example = same(&usual).filter(|_| !is_known);
+            match found.iter_mut().find(|(e, ..)| e.name == extra.name) {
+                Some((_, shapes, _)) if shapes.contains(&shape) => {}
+                Some((_, shapes, _)) => shapes.push(shape),
+                None => found.push((extra, vec![shape], example)),
             }
         }
     }
-    found
+    let told = |(extra, shapes, example): (Extra, Vec<String>, Option<Vec<usize>>)| {
+        let example = example.map(|e| format!(", as {e:?} at B 1, H 4, N 1024, D 64")).unwrap_or_default();
+        (extra, shapes.join(" or ") + &example)
+    };
+    found.into_iter().map(told).collect()
+}
+
+fn setup([batch, heads, length, keys, dim]: [usize; 5], params: Params, causal: bool) -> Setup {
+    Setup { batch, heads, length, keys, dim, causal, params, seed: 0, structure: Default::default() }
+}
+
+/// The same with whole numbers that tell parameters apart, where the method takes them.
+fn with_telling_values(v: &Variant, setup: &Setup, turn: usize) -> Setup {
+    let mut setup = setup.clone();
+    if (v.check)(&setup).is_err() {
+        // It takes one key for each query.
+        setup.keys = setup.length;
+    }
+    let mut left: Vec<u32> = VALUES.to_vec();
+    left.rotate_left(turn);
+    for p in v.params {
+        let ParamKind::Int { .. } = p.kind else { continue };
+        let taken = left.iter().position(|&x| {
+            let mut tried = setup.clone();
+            tried.params.0.insert(p.name.into(), Value::Int(x));
+            let fits = p.accept(&Value::Int(x)).is_ok() && (v.check)(&tried).is_ok();
+            if fits {
+                setup = tried;
+            }
+            fits
+        });
+        if let Some(at) = taken {
+            left.remove(at);
+        }
+    }
+    setup
+}
+
+/// A shape in letters, from what it is at two setups; whether these say all of it.
+fn in_letters(v: &Variant, setups: [&Setup; 2], shapes: [&[usize]; 2]) -> (String, bool) {
+    let mut others = OTHERS.iter();
+    let mut is_known = true;
+    let mut letters: Vec<String> = Vec::new();
+    for (axis, &size) in shapes[0].iter().enumerate() {
+        let again = shapes[1].get(axis).map(|&size| names(v, setups[1], size)).unwrap_or_default();
+        let known = names(v, setups[0], size).into_iter().find(|name| again.contains(name));
+        letters.push(known.unwrap_or_else(|| {
+            is_known = false;
+            others.next().unwrap_or(&"…").to_string()
+        }));
+    }
+    (format!("[{}]", letters.join(", ")), is_known)
 }
 
 /// Every combination of the choice parameters, in words of `Params`.
@@ -130,28 +179,39 @@ fn choices(v: &Variant) -> Vec<Params> {
     all
 }
 
-/// The letter or parameter that a size stands for.
-fn letter(v: &Variant, setup: &Setup, size: usize) -> String {
-    let param = v.params.iter().find(|p| p.default(setup.length) == Value::Int(size as u32));
-    match (size, param) {
-        (BATCH, _) => "B".into(),
-        (LENGTH, _) => "N".into(),
-        (KEYS, _) => "M".into(),
-        (HEADS, _) => "H".into(),
-        (DIM, _) => "D".into(),
-        (_, Some(param)) => param.name.into(),
-        _ => size.to_string(),
+/// What a size may be: letters, parameters, the number itself, short formulas of the first two; the likeliest first.
+fn names(v: &Variant, s: &Setup, size: usize) -> Vec<String> {
+    let sizes = LETTERS.into_iter().zip([s.batch, s.heads, s.length, s.keys, s.dim]);
+    let params: Vec<(&str, usize)> = v
+        .params
+        .iter()
+        .filter_map(|p| match s.params.0.get(p.name).cloned().unwrap_or_else(|| p.default(s.length)) {
+            Value::Int(x) if x > 0 => Some((p.name, x as usize)),
+            _ => None,
+        })
+        .collect();
+    let mut names: Vec<String> = sizes.clone().filter(|(_, x)| *x == size).map(|(letter, _)| letter.into()).collect();
+    names.extend(params.iter().filter(|(_, x)| *x == size).map(|(name, _)| (*name).into()));
+    names.extend(sizes.clone().filter(|(_, x)| x + 1 == size).map(|(letter, _)| format!("{letter} + 1")));
+    names.push(size.to_string());
+    for &(name, x) in &params {
+        let whole = sizes.clone().filter(|(letter, whole)| ["N", "M"].contains(letter) && whole.div_ceil(x) == size);
+        names.extend(whole.map(|(letter, _)| format!("⌈{letter}/{name}⌉")));
+        names.extend((2 * x == size).then(|| format!("2 {name}")));
+        names.extend((x.div_ceil(2) == size).then(|| format!("⌈{name}/2⌉")));
     }
+    names
 }
 
-/// How an extra tensor is drawn, in a word.
-pub fn drawn(init: Init) -> String {
+/// How an extra tensor is drawn, in a word; a mask is not.
+pub fn drawn(init: Init) -> Option<&'static str> {
     match init {
-        Init::Zeros => "zeros".into(),
-        Init::Uniform(_) => "uniform".into(),
-        Init::Normal(_) => "normal".into(),
-        Init::Orthogonal => "rows orthogonal in groups, of normal length".into(),
-        Init::Logistic => "logistic".into(),
-        Init::Structure { .. } => "from the seed".into(),
+        Init::Zeros => Some("zeros"),
+        Init::Uniform(_) => Some("uniform"),
+        Init::Normal(_) => Some("normal"),
+        Init::Orthogonal => Some("rows orthogonal in groups, of normal length"),
+        Init::Logistic => Some("logistic"),
+        Init::Structure { .. } => Some("from the seed"),
+        Init::Mask => None,
     }
 }

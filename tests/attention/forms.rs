@@ -1,6 +1,6 @@
 //! The ways to compute one pattern give one result, and say exactly how much they visit.
 
-use crate::case::{Case, Shape, causalities, configurations, tolerance, variant};
+use crate::case::{Case, Shape, causalities, configurations_for, tolerance, variant};
 use crate::close::assert_close;
 use crate::device::{gpu, run};
 use attention_lab::attention::{self, Form, Request, Setup, density_of};
@@ -15,7 +15,7 @@ const FORMS: [(Form, usize); 5] =
 pub fn equal_the_definition(id: &str) {
     let gpu = gpu();
     for causal in causalities(variant(id)) {
-        for json in configurations(id) {
+        for json in configurations_for(id, causal) {
             for n in [1, 63, 100] {
                 let case = Case::new(id, Shape::of(n), causal, json, Request::default());
                 if case.variant.pattern(&case.setup).is_none() {
@@ -66,7 +66,7 @@ fn heads_of(rule: &Rule, s: &Setup) -> usize {
 fn shares_are_those_of_the_rule_asked_pair_by_pair() {
     for id in attention::ALL.iter().map(|v| v.id) {
         for causal in causalities(variant(id)) {
-            for json in configurations(id) {
+            for json in configurations_for(id, causal) {
                 let (n, m) = (67, 67);
                 let case = Case::new(id, Shape::of(n), causal, json, Request::default());
                 let Some(rule) = case.variant.pattern(&case.setup) else { continue };

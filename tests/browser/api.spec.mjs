@@ -139,3 +139,29 @@ test('the page keeps what it measured of its kernels for the next visit', async 
   await page.waitForTimeout(4000);
   expect(JSON.stringify(await kept()), 'a second race would have other figures').toBe(before);
 });
+
+test('a mask or a rule of one\'s own is taken', async ({ page }) => {
+  await page.goto(PLACE);
+  const found = await page.evaluate(async () => {
+    const { Lab } = await import(new URL('attention-lab.js', location.href));
+    const lab = await Lab.create({ backend: 'cpu' });
+    const [length, dim] = [20, 4];
+    const numbers = (step) => Float32Array.from({ length: length * dim }, (_, i) => ((i * step) % 17) / 8 - 1);
+    const tokens = { q: numbers(5), k: numbers(7), v: numbers(3) };
+    const output = async (request) => {
+      const run = await lab.prepare({ variant: 'custom', length, dim, ...request });
+      run.write(tokens);
+      await run.execute();
+      const { out } = await run.read(['out']);
+      run.free();
+      return [...out];
+    };
+    const mask = Uint8Array.from({ length: length * length }, (_, at) => Number(Math.abs(Math.floor(at / length) - (at % length)) < 3));
+    const refused = await output({ tensors: { mask: mask.slice(1) } }).catch((error) => [error.code, error.message]);
+    return { mask: await output({ tensors: { mask } }), rule: await output({ params: { rule: 'abs(i - j) < 3' } }), usual: await output({}), refused };
+  });
+  expect(found.mask).toEqual(found.rule);
+  expect(found.mask).not.toEqual(found.usual);
+  expect(found.refused[0]).toBe('invalid');
+  expect(found.refused[1]).toContain('399 numbers');
+});

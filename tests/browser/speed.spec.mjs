@@ -77,7 +77,7 @@ test('the forms of a pattern are raced, and told in words for each block size', 
   for (const row of await rows.all()) await expect(row).toContainText(/\d (ms|µs)/);
   const findings = forms.locator('#forms-findings');
   await expect(findings).toContainText('Longformer at 256 tokens allows');
-  await expect(findings).toContainText(/In blocks of 64 it takes [\d.]+ % of the time of Full attention/i);
+  await expect(findings).toContainText(/In blocks of 64 it takes [\d.]+\s% of the time of full attention/);
   await expect(forms.locator('tr[data-chosen=true]')).toHaveAttribute('data-block', '64');
   await forms.locator('#forms-block').fill('0');
   await expect(findings).toContainText('blocks of 16');

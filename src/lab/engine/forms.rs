@@ -11,6 +11,7 @@ use crate::attention::{Form, Refusal, Request, Setup, Variant, density_of, find}
 use crate::lab::experiment::Experiment;
 use crate::lab::protocol::{Event, FormRow, Way};
 use crate::measure::{ErrorToFull, Timing};
+use crate::pattern::BlockList;
 use crate::task::{Qkv, Tokens};
 use std::rc::Rc;
 
@@ -126,11 +127,15 @@ impl Engine {
             Way::Blocks => Some(Form::Blocks),
         };
         let planned = match form {
-            None => Planned::new(&self.device, variant, setup, Request::default())?,
+            None => {
+                // A method may visit its pairs in another order than the text's, so its own list says nothing of its cost.
+                let list = (variant.blocks)(setup).filter(|_| row.way == Way::Full);
+                row.scored = list.map(|list| share(&list, setup));
+                Planned::new(&self.device, variant, setup, Request::default())?
+            }
             Some(form) => {
                 let formed = variant.in_form(setup, form, row.block.unwrap_or(MASKED_BLOCK))?;
-                let all = (formed.list.heads * setup.length * setup.keys) as f64;
-                row.scored = Some(formed.list.pairs() as f64 / all);
+                row.scored = Some(share(&formed.list, setup));
                 let cut = row.way == Way::Blocks;
                 row.blocks = cut.then(|| formed.list.visited() as f64 / formed.list.total() as f64);
                 Planned::of_graph(&self.device, variant, setup, formed.graph, None)?
@@ -190,6 +195,11 @@ fn ways(blocks: &[usize]) -> Vec<(Way, Option<usize>)> {
     ways.extend(blocks.into_iter().map(|block| (Way::Blocks, Some(block))));
     ways.push((Way::Own, None));
     ways
+}
+
+/// Share of all pairs that a list's blocks hold.
+fn share(list: &BlockList, s: &Setup) -> f64 {
+    list.pairs() as f64 / (list.heads * s.length * s.keys) as f64
 }
 
 fn with_nearest(reason: String, nearest: Option<String>) -> String {

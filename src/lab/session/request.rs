@@ -1,7 +1,7 @@
 //! What can be asked for, as plain data, and the graph of it.
 
 use super::LabError;
-use crate::attention::{self, Params, Request, Setup};
+use crate::attention::{self, Params, Request, Setup, Variant};
 use crate::gpu::Category;
 use crate::graph::ops::matmul::Matmul;
 use crate::graph::{Graph, TensorType};
@@ -35,6 +35,9 @@ pub struct RunRequest {
     pub padding: bool,
     #[serde(default = "seed")]
     pub seed: u64,
+    /// Extra tensors that the graph is built from, such as the mask of `custom`; others are written to the run.
+    #[serde(default)]
+    pub tensors: BTreeMap<String, Vec<f32>>,
 }
 
 fn one() -> usize {
@@ -65,7 +68,7 @@ impl RunRequest {
             let takes = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
             return Err(LabError::invalid(format!("{} has no parameter `{unknown}`; it has {takes}", variant.id)));
         }
-        let setup = Setup {
+        let mut setup = Setup {
             batch: self.batch,
             heads: self.heads,
             length: self.length,
@@ -79,8 +82,29 @@ impl RunRequest {
         if let Some(refusal) = variant.refusal(&setup, tensor_bytes) {
             return Err(refusal.into());
         }
+        self.give(variant, &mut setup)?;
+        // What is given may not be what the method takes.
+        if let Some(refusal) = variant.refusal(&setup, tensor_bytes) {
+            return Err(refusal.into());
+        }
         let request = Request { grad: self.backward, key_padding: self.padding, ..Request::default() };
         Ok((variant.build(&setup, request).0, variant.drawn(&setup)))
+    }
+
+    /// Puts the given tensors in their place.
+    fn give(&self, variant: &Variant, setup: &mut Setup) -> Result<(), LabError> {
+        let extras = (variant.extras)(setup);
+        for (name, values) in &self.tensors {
+            let Some(extra) = extras.iter().find(|e| e.name == *name && e.is_structure()) else {
+                let known: Vec<&str> = extras.iter().filter(|e| e.is_structure()).map(|e| e.name).collect();
+                let takes = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+                let message = format!("{} is built from no tensor `{name}`; it takes {takes}", variant.id);
+                return Err(LabError::invalid(message));
+            };
+            let values = extra.structure_of(values).map_err(|what| LabError::invalid(format!("tensor {what}")))?;
+            setup.structure.given.insert(name.clone(), values);
+        }
+        Ok(())
     }
 }
 

@@ -1,6 +1,5 @@
 //! What sparse costs here: one pattern in blocks, pair by pair and as a mask, raced against each other and against full attention.
 
-use super::gallery::YARDSTICK;
 use super::numbers::Origin;
 use super::sweep::LengthMenu;
 use crate::attention;
@@ -128,7 +127,7 @@ fn line(row: &FormRow, ratio: Option<f64>, most: f64, block: Memo<usize>) -> imp
     let bar = |share: Option<f64>, kind: &'static str| {
         let text = share.map_or("–".into(), format::percent);
         let width = format!("inline-size: {:.2}%", 100.0 * share.unwrap_or(0.0) / most);
-        view! { <td class="share"><span>{text}</span><span class="track" aria-hidden="true"><span class=kind style=width></span></span></td> }
+        view! { <td class="share"><span>{text}</span><span class="track" aria-hidden="true">{share.map(|_| view! { <span class=kind style=width></span> })}</span></td> }
     };
     let own = row.block.filter(|_| row.way == Way::Blocks);
     // Blocks of other sizes stand back.
@@ -178,25 +177,28 @@ fn ratio(rows: &[FormRow], row: &FormRow) -> Option<f64> {
     Some(row.time.as_ref()?.median / full.median)
 }
 
+/// A percentage that no line breaks apart.
+fn percent(share: f64) -> String {
+    format::percent(share).replace(' ', "\u{a0}")
+}
+
 /// What the race says, as far as it is known.
 fn say(forms: &Forms, block: usize) -> Vec<String> {
     let rows = &forms.rows;
     let Some(density) = rows.first().map(|row| row.density) else { return vec![] };
     let (name, n, block_text) = (name_of(&forms.variant), format::count(forms.length as u64), block.to_string());
     let in_blocks = rows.iter().find(|row| row.way == Way::Blocks && row.block == Some(block));
-    let mut said = fill("forms.density", &[("name", name), ("n", &n), ("pairs", &format::percent(density))]);
+    let mut said = fill("forms.density", &[("name", name), ("n", &n), ("pairs", &percent(density))]);
     if let Some(visited) = in_blocks.and_then(|row| row.blocks) {
         said += " ";
-        said += &fill("forms.visited", &[("block", &block_text), ("blocks", &format::percent(visited))]);
+        said += &fill("forms.visited", &[("block", &block_text), ("blocks", &percent(visited))]);
     }
-    let share = |row: Option<&FormRow>| row.and_then(|row| ratio(rows, row)).map(format::percent);
+    let share = |row: Option<&FormRow>| row.and_then(|row| ratio(rows, row)).map(percent);
     let of = |way| rows.iter().find(|row: &&FormRow| row.way == way);
     let mut sentences = vec![said];
     if let Some(time) = share(in_blocks) {
         let others = [share(of(Way::Gather)), share(of(Way::Masked))].map(|share| share.unwrap_or_else(|| "–".into()));
-        let full = name_of(YARDSTICK);
-        let values =
-            [("block", &*block_text), ("time", &time), ("gather", &others[0]), ("masked", &others[1]), ("full", full)];
+        let values = [("block", &*block_text), ("time", &time), ("gather", &others[0]), ("masked", &others[1])];
         sentences.push(fill("forms.took", &values));
     }
     sentences
