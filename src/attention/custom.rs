@@ -9,7 +9,7 @@
 //! the idea of a rule and its block list is that of Dong et al., 2024, "Flex Attention", arXiv:2412.05496.
 
 use super::restricted::Pattern;
-use super::{Causal, Extra, Family, Form, Init, Inputs, Paper, Param, ParamKind, Reference, Refusal, Setup, Variant};
+use super::{Causal, Extra, Family, PatternForm, Init, Inputs, Paper, Param, ParamKind, Reference, Refusal, Setup, Variant};
 use crate::graph::Real;
 use crate::pattern::expression::{At, Expression};
 use crate::pattern::{Bits, Rule};
@@ -29,7 +29,7 @@ const RULE: Param = Param {
 
 const FORM: Param = Param {
     name: "form",
-    kind: ParamKind::Choice { options: Form::IDS, default: Form::IDS[0] },
+    kind: ParamKind::Choice { options: PatternForm::IDS, default: PatternForm::IDS[0] },
     meaning: "How the pairs are visited: blocks that hold any of them, gather each pair alone, masked everything, with a mask.",
 };
 
@@ -171,7 +171,7 @@ fn make_bits(s: &Setup) -> Bits {
 }
 
 fn pattern(s: &Setup) -> Pattern {
-    let form = Form::from_id(&s.choice(&FORM)).unwrap_or_default();
+    let form = PatternForm::from_id(&s.choice(&FORM)).unwrap_or_default();
     Pattern::in_form(s, Rule::Bits { bits: bits(s) }, form, s.int(&BLOCK)).expect("bits are written out already")
 }
 

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 ids! {
     /// How the pairs of a pattern are visited.
-    Form {
+    PatternForm {
         /// Blocks that hold any of them; what a block holds besides is scored and thrown away.
         #[default]
         Blocks = "blocks",
@@ -49,7 +49,7 @@ impl Variant {
     ///
     /// # Panics
     /// Where [`Variant::refusal`] says no: ask it first.
-    pub fn in_form(&self, s: &Setup, form: Form, block: usize) -> Result<Formed, Refusal> {
+    pub fn in_form(&self, s: &Setup, form: PatternForm, block: usize) -> Result<Formed, Refusal> {
         let Some(rule) = self.pattern(s) else {
             return Err(Refusal::new(format!("{} is not attention over a fixed pattern", self.name), None));
         };
@@ -80,11 +80,11 @@ fn planes(rule: &Rule, s: &Setup) -> usize {
 
 impl Pattern {
     /// A rule's pairs visited in one form, in blocks of `block` × `block` tokens where it has blocks.
-    pub(super) fn in_form(s: &Setup, rule: Rule, form: Form, block: usize) -> Result<Self, Refusal> {
+    pub(super) fn in_form(s: &Setup, rule: Rule, form: PatternForm, block: usize) -> Result<Self, Refusal> {
         let (n, m) = (s.length, s.keys);
-        let size = if form == Form::Gather { 1 } else { block };
+        let size = if form == PatternForm::Gather { 1 } else { block };
         let mut list = BlockList::of_heads(&rule, planes(&rule, s), n, m, size, size);
-        if form == Form::Masked {
+        if form == PatternForm::Masked {
             let everything = Run { first: 0, count: list.key_blocks() as u32, full: false };
             let rows = list.heads * list.query_blocks();
             list.offsets = (0..=rows as u32).collect();

@@ -20,7 +20,7 @@ pub use build::{Built, Request};
 pub use decisions::{Decide, Decision, Form, Of};
 pub use draw::{Extra, Init, NONE};
 pub use effective::{Effective, EffectiveFactors, EffectiveKind};
-pub use forms::{Form, Formed, density_of};
+pub use forms::{Formed, PatternForm, density_of};
 pub use loss::OwnLoss;
 pub use params::{Param, ParamError, ParamKind, Params, Value};
 pub use reference::Reference;

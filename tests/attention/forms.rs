@@ -3,13 +3,18 @@
 use crate::case::{Case, Shape, causalities, configurations_for, tolerance, variant};
 use crate::close::assert_close;
 use crate::device::{gpu, run};
-use attention_lab::attention::{self, Form, Request, Setup, density_of};
+use attention_lab::attention::{self, PatternForm, Request, Setup, density_of};
 use attention_lab::graph::cpu;
 use attention_lab::pattern::Rule;
 
 /// Forms, and the blocks that they are tried with: of sizes that divide nothing, too.
-const FORMS: [(Form, usize); 5] =
-    [(Form::Blocks, 16), (Form::Blocks, 5), (Form::Blocks, 64), (Form::Gather, 64), (Form::Masked, 24)];
+const FORMS: [(PatternForm, usize); 5] = [
+    (PatternForm::Blocks, 16),
+    (PatternForm::Blocks, 5),
+    (PatternForm::Blocks, 64),
+    (PatternForm::Gather, 64),
+    (PatternForm::Masked, 24),
+];
 
 /// Every form of every pattern of a variant equals its definition, on each interpreter.
 pub fn equal_the_definition(id: &str) {
@@ -51,7 +56,7 @@ fn the_patterns_are_those_of_the_survey() {
     let found = Case::new("sparsebert", Shape::of(20), false, r#"{"phase": "deployed"}"#, Request::default());
     assert!(found.variant.pattern(&found.setup).is_some(), "a mask that has been found is a pattern");
     let full = Case::new("full", Shape::of(20), false, "{}", Request::default());
-    assert!(full.variant.in_form(&full.setup, Form::Blocks, 16).is_err());
+    assert!(full.variant.in_form(&full.setup, PatternForm::Blocks, 16).is_err());
 }
 
 /// Heads that are told apart, counted from the definition of each kind of rule.
@@ -78,7 +83,7 @@ fn shares_are_those_of_the_rule_asked_pair_by_pair() {
                 assert_eq!(density_of(&rule, &case.setup), allowed as f64 / (heads * n * m) as f64, "{label}");
 
                 for block in [7, 16] {
-                    let list = case.variant.in_form(&case.setup, Form::Blocks, block).expect("a pattern").list;
+                    let list = case.variant.in_form(&case.setup, PatternForm::Blocks, block).expect("a pattern").list;
                     let (mut blocks, mut pairs) = (0, 0);
                     for h in 0..list.heads {
                         for (top, left) in
@@ -94,9 +99,9 @@ fn shares_are_those_of_the_rule_asked_pair_by_pair() {
                     let cut = (list.heads * n.div_ceil(block) * m.div_ceil(block)) as u64;
                     assert_eq!((list.visited(), list.total(), list.pairs()), (blocks, cut, pairs), "{label} {block}");
                 }
-                let gathered = case.variant.in_form(&case.setup, Form::Gather, 16).expect("a pattern").list;
+                let gathered = case.variant.in_form(&case.setup, PatternForm::Gather, 16).expect("a pattern").list;
                 assert_eq!(gathered.pairs() as usize * heads, allowed * gathered.heads, "{label}");
-                let masked = case.variant.in_form(&case.setup, Form::Masked, 16).expect("a pattern").list;
+                let masked = case.variant.in_form(&case.setup, PatternForm::Masked, 16).expect("a pattern").list;
                 assert_eq!(masked.pairs(), (masked.heads * n * m) as u64, "{label}");
             }
         }

@@ -7,7 +7,7 @@ use super::prepared::Planned;
 use super::sweep::{Runner, TOGETHER_BYTES};
 use super::timing::Stopwatch;
 use super::{Engine, setup_of};
-use crate::attention::{Form, Refusal, Request, Setup, Variant, density_of, find};
+use crate::attention::{PatternForm, Refusal, Request, Setup, Variant, density_of, find};
 use crate::lab::experiment::Experiment;
 use crate::lab::protocol::{Event, FormRow, Way};
 use crate::measure::{ErrorToFull, Timing};
@@ -122,9 +122,9 @@ impl Engine {
         let Entrant { variant, setup, row } = entrant;
         let form = match row.way {
             Way::Full | Way::Own => None,
-            Way::Masked => Some(Form::Masked),
-            Way::Gather => Some(Form::Gather),
-            Way::Blocks => Some(Form::Blocks),
+            Way::Masked => Some(PatternForm::Masked),
+            Way::Gather => Some(PatternForm::Gather),
+            Way::Blocks => Some(PatternForm::Blocks),
         };
         let planned = match form {
             None => {
