@@ -1,0 +1,119 @@
+//! Tokenizers of models that others trained, read from their `tokenizer.json`: byte-level pairs (GPT-2) and word pieces (BERT).
+//!
+//! Written here and not taken from the `tokenizers` crate: of its many parts these two are needed, and with its regular
+//! expressions, normalisers and serialised forms it would be as large as the whole page.
+
+mod bpe;
+mod file;
+mod wordpiece;
+
+use file::File;
+use std::collections::HashMap;
+
+/// A longer `tokenizer.json` is refused.
+pub const MOST_FILE_BYTES: usize = 32 << 20;
+/// A longer text is refused.
+pub const MOST_TEXT_BYTES: usize = 1 << 16;
+/// More tokens than this in one vocabulary are refused.
+const MOST_TOKENS: usize = 1 << 20;
+
+/// Turns text into the ids that a model was trained on, and back.
+#[derive(Clone, Debug)]
+pub struct Tokenizer {
+    model: Model,
+    /// Token to id.
+    ids: HashMap<String, u32>,
+    /// Id to token; empty where there is none.
+    tokens: Vec<String>,
+    /// Tokens that are found in a text before it is split, longest first.
+    whole: Vec<String>,
+}
+
+#[derive(Clone, Debug)]
+enum Model {
+    Bpe(Box<bpe::Bpe>),
+    WordPiece(wordpiece::WordPiece),
+}
+
+/// Why a tokenizer or a text is not taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unfit {
+    #[error("tokenizer.json: {0}")]
+    File(String),
+    #[error("text: has {bytes} bytes; it takes {MOST_TEXT_BYTES}")]
+    Text { bytes: usize },
+}
+
+impl Tokenizer {
+    /// Reads the text of a `tokenizer.json`.
+    ///
+    /// # Errors
+    /// What is missing or of no kind known here.
+    pub fn parse(text: &str) -> Result<Self, Unfit> {
+        if text.len() > MOST_FILE_BYTES {
+            return Err(Unfit::File(format!("has {} bytes; at most {MOST_FILE_BYTES} are read", text.len())));
+        }
+        File::parse(text)?.tokenizer()
+    }
+
+    /// The ids of a text. Where the model begins and ends every text with tokens of its own (`[CLS]`, `[SEP]`), these are there.
+    ///
+    /// # Errors
+    /// A text that is too long.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>, Unfit> {
+        if text.len() > MOST_TEXT_BYTES {
+            return Err(Unfit::Text { bytes: text.len() });
+        }
+        let mut ids = Vec::new();
+        for (part, is_whole) in split_at_whole(text, &self.whole) {
+            match &self.model {
+                _ if is_whole => ids.extend(self.ids.get(part)),
+                Model::Bpe(bpe) => bpe.encode(part, &mut ids),
+                Model::WordPiece(pieces) => pieces.encode(part, &self.ids, &mut ids),
+            }
+        }
+        Ok(match &self.model {
+            Model::Bpe(_) => ids,
+            Model::WordPiece(pieces) => pieces.framed(ids),
+        })
+    }
+
+    /// The text of some ids. Unknown ids are left out; bytes that are no UTF-8 become U+FFFD.
+    pub fn decode(&self, ids: &[u32]) -> String {
+        let tokens = ids.iter().filter_map(|&id| self.tokens.get(id as usize)).map(String::as_str);
+        match &self.model {
+            Model::Bpe(_) => bpe::decode(tokens, &self.whole),
+            Model::WordPiece(pieces) => pieces.decode(tokens),
+        }
+    }
+
+    /// One token as an axis shows it: its text, with a leading space where it begins a word of a byte-level model.
+    pub fn label(&self, id: u32) -> String {
+        match &self.model {
+            Model::Bpe(_) => self.decode(&[id]),
+            Model::WordPiece(_) => self.tokens.get(id as usize).cloned().unwrap_or_default(),
+        }
+    }
+
+    /// Ids from 0 up to this one are known.
+    pub fn vocabulary(&self) -> usize {
+        self.tokens.len()
+    }
+}
+
+/// The parts of a text between tokens that stand for themselves, and these.
+fn split_at_whole<'a>(text: &'a str, whole: &[String]) -> Vec<(&'a str, bool)> {
+    let mut parts = Vec::new();
+    let mut rest = text;
+    loop {
+        // The first in the text, and of those that begin there the longest.
+        let next = whole.iter().filter_map(|token| Some((rest.find(token.as_str())?, token.len())));
+        let Some((at, length)) = next.min_by_key(|&(at, length)| (at, std::cmp::Reverse(length))) else { break };
+        parts.push((&rest[..at], false));
+        parts.push((&rest[at..at + length], true));
+        rest = &rest[at + length..];
+    }
+    parts.push((rest, false));
+    parts.retain(|(part, _)| !part.is_empty());
+    parts
+}
