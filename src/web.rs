@@ -6,7 +6,7 @@ mod embed;
 mod page;
 mod worker;
 
-pub use api::{ApiLab, ApiRun, api_open};
+pub use api::{ApiLab, ApiRun, ApiTraining, api_open};
 pub use embed::{Figure, embed_main, figure_open};
 pub use page::page_main;
 pub use worker::worker_main;

@@ -72,6 +72,13 @@ export class Lab {
     return new Run(await calling(() => this.#lab.prepare_op(name, JSON.stringify(sizes))));
   }
 
+  /// A training run at its beginning, from a configuration as in `assets/runs/`: `{ task: { id: 'copy' }, model: { layers: 2,
+  /// d_model: 64, heads: 4, attention: [{ variant: 'full' }] }, optimiser: { rate: 0.002 }, batch: 32, steps: 400 }`. Only
+  /// the task must be given.
+  async prepareTraining(config) {
+    return new Training(await calling(() => this.#lab.prepare_training(JSON.stringify(config))));
+  }
+
   /// Races the kernels of every op of a run that has several, and has what is prepared from then on use the fastest. Takes
   /// what an earlier call gave, and gives what is known now (`classes`: choice and figures by shape class), as plain data to
   /// be kept.
@@ -133,6 +140,37 @@ export class Run {
   /// Time of one run in milliseconds: `{ median, min, max, spread, repeats, how }`.
   async time({ spans = 7 } = {}) {
     return JSON.parse(await calling(() => this.#run.time(spans)));
+  }
+
+  /// Gives its memory back; it can't be used any more.
+  free() {
+    this.#run.free();
+  }
+}
+
+/// A training run. `config` (with what the task decides), `weights`, `flops` of a step, `bytes` and `chance` are known before
+/// the first step.
+export class Training {
+  #run;
+
+  constructor(run) {
+    this.#run = run;
+    Object.assign(this, JSON.parse(run.facts()));
+  }
+
+  /// So many steps; what the last one gave: `{ step, loss, norm, rate }`.
+  async step(count = 1) {
+    return JSON.parse(await calling(() => this.#run.step(count)));
+  }
+
+  /// How well it does on sequences kept from training: `{ step, loss, score }`.
+  async evaluate() {
+    return JSON.parse(await calling(() => this.#run.evaluate()));
+  }
+
+  /// The run as the bytes of a `.safetensors` file with its configuration.
+  async save() {
+    return calling(() => this.#run.save());
   }
 
   /// Gives its memory back; it can't be used any more.

@@ -5,6 +5,8 @@ import { Plot, d3 } from './vendor/charts.js';
 //   points: [{ n, y, lo, hi, tip }], predicted: [{ n, y }] }], ends: [{ n, name, colour }] }
 // Colours are CSS custom properties, so that a chart follows the theme without being drawn anew.
 export function drawChart(element, chart) {
+  if (chart.kind === 'curves') return drawCurves(element, chart);
+  if (chart.kind === 'bands') return drawBands(element, chart);
   const points = chart.series.flatMap((s) => s.points.map((p) => ({ ...p, series: s })));
   const ends = labelled(chart);
   const lengths = [...new Set(points.map((p) => p.n))].sort((a, b) => a - b);
@@ -45,6 +47,89 @@ export function drawChart(element, chart) {
   svg.setAttribute('aria-label', chart.label);
   element.replaceChildren(svg);
   spread(svg, ends, size);
+}
+
+// Curves of runs: { kind: 'curves', label, width, share, unit: 'count' | 'seconds' | 'distance', xLabel, rule: { y, name },
+//   series: [{ name, colour, dash, line: [[n, y]], dots: [{ n, y, tip }] }] }
+// A line is what was seen on the way, dots are what was judged; `share` is an axis from 0 to 1.
+function drawCurves(element, chart) {
+  const { size, across } = letters(element);
+  const series = chart.series.filter((s) => s.line.length || s.dots.length);
+  const ends = series.map((s) => {
+    const [n, y] = s.dots.length ? [s.dots.at(-1).n, s.dots.at(-1).y] : s.line.at(-1);
+    return { n, y, name: s.name, colour: s.colour };
+  });
+  const dots = series.flatMap((s) => s.dots.map((d) => ({ ...d, series: s })));
+  const far = chart.unit === 'distance';
+  const marginRight = fitted(ends, chart.width * 0.42 - GAP, across) + GAP + 4;
+  const marginLeft = (chart.share ? 3.6 : 3) * size;
+  const ticks = Math.max(2, Math.floor((chart.width - marginLeft - marginRight) / (5.5 * size)));
+  const top = Math.max(...series.flatMap((s) => [...s.line.map((p) => p[1]), ...s.dots.map((d) => d.y)]));
+  const distances = [...new Set(dots.map((d) => d.n))].sort((a, b) => a - b);
+  const svg = Plot.plot({
+    width: chart.width,
+    height: Math.round(Math.max(240, chart.width * 0.55)),
+    marginTop: 14,
+    marginLeft,
+    marginRight,
+    marginBottom: 3.9 * size,
+    style: { background: 'transparent', color: 'var(--ink)', fontFamily: 'var(--sans)', fontSize: `${size}px`, overflow: 'visible' },
+    x: {
+      label: chart.xLabel, labelAnchor: 'center', labelArrow: false, labelOffset: 3.2 * size,
+      ...(far
+        ? { type: 'log', base: 2, ticks: thinned(distances, ticks), tickFormat: (n) => d3.format(',')(n) }
+        : { ticks, domain: [0, Math.max(...series.flatMap((s) => [...s.line.map((p) => p[0]), ...s.dots.map((d) => d.n)]))], tickFormat: chart.unit === 'seconds' ? (n) => `${n} s` : large }),
+    },
+    y: { label: null, grid: true, ticks: 5, domain: [0, chart.share ? 1 : top], tickFormat: chart.share ? (y) => `${Math.round(100 * y)} %` : undefined },
+    marks: [
+      chart.rule && Plot.ruleY([chart.rule.y], { stroke: 'var(--faint)', strokeDasharray: '2 3' }),
+      chart.rule && Plot.text([chart.rule], { y: 'y', text: 'name', frameAnchor: 'left', textAnchor: 'start', dy: -0.6 * size, fill: 'var(--faint)' }),
+      ...series.flatMap((s) => [
+        Plot.line(s.line, { stroke: s.colour, strokeWidth: 1, strokeOpacity: 0.55, strokeDasharray: s.dash }),
+        Plot.line(s.dots, { x: 'n', y: 'y', stroke: s.colour, strokeWidth: 1.75, strokeDasharray: s.dash }),
+      ]),
+      Plot.dot(dots, { x: 'n', y: 'y', r: 2.4, fill: (p) => p.series.colour }),
+      Plot.text(ends, { x: 'n', y: 'y', text: 'name', fill: (p) => p.colour, textAnchor: 'start', dx: GAP }),
+      Plot.tip(dots, Plot.pointer({ x: 'n', y: 'y', title: 'tip', fill: 'var(--sheet)', stroke: 'var(--line)', fontSize: 12 })),
+    ],
+  });
+  svg.setAttribute('role', 'img');
+  svg.setAttribute('aria-label', chart.label);
+  element.replaceChildren(svg);
+  const texts = [...svg.querySelectorAll('g[aria-label="text"]')].at(-1);
+  if (texts) spread(texts, ends, size);
+}
+
+// What is alive over the dispatches of a step, in bands upon each other: { kind: 'bands', label, width, top, colours, xLabel,
+//   columns: [[bytes of each band]], dispatches, peak }
+function drawBands(element, chart) {
+  const { size } = letters(element);
+  const scale = chart.dispatches / chart.columns.length;
+  const marks = chart.colours.map((fill, band) => {
+    const rows = chart.columns.map((column, at) => {
+      const from = d3.sum(column.slice(0, band));
+      return { n: at * scale, from, to: from + column[band] };
+    });
+    return Plot.areaY(rows, { x: 'n', y1: 'from', y2: 'to', fill, fillOpacity: 0.85, curve: 'step' });
+  });
+  const svg = Plot.plot({
+    width: chart.width,
+    height: Math.round(Math.max(150, chart.width * 0.4)),
+    marginLeft: 5 * size,
+    marginBottom: 3.9 * size,
+    style: { background: 'transparent', color: 'var(--ink)', fontFamily: 'var(--sans)', fontSize: `${size}px`, overflow: 'visible' },
+    x: { label: chart.xLabel, labelAnchor: 'center', labelArrow: false, labelOffset: 3.2 * size, domain: [0, chart.dispatches], ticks: Math.floor(chart.width / (6 * size)) },
+    y: { label: null, grid: true, ticks: 4, domain: [0, chart.top], tickFormat: bytes },
+    marks: [...marks, Plot.ruleX([chart.peak], { stroke: 'var(--ink)', strokeDasharray: '2 3' })],
+  });
+  svg.setAttribute('role', 'img');
+  svg.setAttribute('aria-label', chart.label);
+  element.replaceChildren(svg);
+}
+
+// 1500 as 1,500 and 2000000 as 2M.
+function large(n) {
+  return n < 1e5 ? d3.format(',')(n) : d3.format('~s')(n);
 }
 
 // Between the end of a line and its label.
@@ -94,7 +179,7 @@ function powers(values, base) {
 
 // Labels that would lie on one another are moved apart, from the top down.
 function spread(svg, ends, size) {
-  const texts = [...svg.querySelectorAll('[aria-label="text"] text')].slice(0, ends.length);
+  const texts = [...svg.querySelectorAll(svg.matches('g') ? 'text' : '[aria-label="text"] text')].slice(0, ends.length);
   const placed = texts
     .map((text, at) => {
       const [, x, y] = /translate\(([-\d.]+),\s*([-\d.]+)\)/.exec(text.getAttribute('transform')) ?? [];

@@ -1,3 +1,5 @@
+import './shelf.js';
+
 // What the page asks of JavaScript: its worker, charts, and saving a file. The wasm module calls these by name. Everything is
 // found beside this module, so that a figure also works in a page of another site.
 globalThis.attentionLabHost = {

@@ -16,6 +16,7 @@ mod shared;
 mod sources;
 mod sweep;
 mod timing;
+mod train;
 mod tune;
 
 pub use device::Fault;
@@ -24,6 +25,7 @@ pub use shared::Shared;
 
 use super::experiment::Experiment;
 use super::protocol::{Backend, Command, Event, Notice};
+use super::shelf::Shelf;
 use crate::attention::{Setup, Variant};
 use crate::gpu::Options;
 use crate::measure::schedule::Effort;
@@ -36,6 +38,7 @@ use prepared::{Planned, Prepared};
 use shared::Turn;
 use std::rc::Rc;
 use timing::Stopwatch;
+use train::Race;
 use tune::Tuning;
 
 /// How often one request is tried again on a new device.
@@ -62,6 +65,9 @@ pub struct Engine {
     /// Set from outside, whatever the device.
     fixed_effort: Option<Effort>,
     tuning: Tuning,
+    /// Runs that are trained side by side when there is nothing else to do.
+    race: Option<Race>,
+    shelf: Shelf,
 }
 
 impl Engine {
@@ -89,6 +95,8 @@ impl Engine {
             effort: sweep::effort(true),
             fixed_effort: None,
             tuning: Tuning::default(),
+            race: None,
+            shelf: Shelf::default(),
         };
         (inbox, engine)
     }
@@ -97,6 +105,11 @@ impl Engine {
     pub fn set_effort(&mut self, effort: Effort) {
         self.effort = effort;
         self.fixed_effort = Some(effort);
+    }
+
+    /// Where runs are kept between visits; nowhere at first.
+    pub fn set_shelf(&mut self, shelf: Shelf) {
+        self.shelf = shelf;
     }
 
     /// Serves commands until the handle is closed.
@@ -113,14 +126,14 @@ impl Engine {
         }
     }
 
-    /// Times one plate, or measures the kernels of one op; false where there is nothing to do.
+    /// Times one plate, trains for a moment, or measures the kernels of one op; false where there is nothing to do.
     async fn work_idly(&mut self) -> bool {
         self.take_turn().await;
         if let Some(plate) = self.untimed.pop() {
             self.time_idly(plate).await;
             return true;
         }
-        self.tune_idly().await
+        self.train_idly().await || self.tune_idly().await
     }
 
     /// Lets the other engines of the device go first, then works on.
@@ -143,6 +156,7 @@ impl Engine {
             }
             match self.untimed.pop() {
                 Some(plate) => self.time_idly(plate).await,
+                None if self.train_idly().await => {}
                 None => return,
             }
         }
@@ -232,6 +246,7 @@ impl Engine {
             Command::Forms { experiment, variant, blocks } => {
                 self.forms((**experiment).clone(), variant, blocks, watch).await
             }
+            Command::Train { order } => self.train((**order).clone(), watch).await,
             Command::LoseDevice => match &self.device {
                 Device::Gpu(gpu) => {
                     gpu.destroy();
@@ -269,6 +284,9 @@ impl Engine {
         self.painters = Default::default();
         self.stopwatch = None;
         self.untimed.clear();
+        if let Some(race) = &mut self.race {
+            race.lose();
+        }
         self.effort = self.fixed_effort.unwrap_or_else(|| sweep::effort(matches!(device, Device::Cpu)));
         self.device = device;
         self.use_tuned();
@@ -339,6 +357,7 @@ fn name(command: &Command) -> &'static str {
         Command::Sources { .. } => "sources",
         Command::Sweep { .. } => "sweep",
         Command::Forms { .. } => "forms",
+        Command::Train { .. } => "train",
         Command::Cancel => "cancel",
         Command::Visible { .. } => "visible",
         Command::LoseDevice => "lose_device",

@@ -1,6 +1,7 @@
 //! The one configuration: state of the page, permalink, embed parameters, command-line JSON, result card.
 
-use crate::attention::{self, Causal, Param, Params};
+use super::train::setup::TrainSetup;
+use crate::attention::{self, Causal, Param, Params, Value};
 pub use crate::complaint::Complaint;
 use crate::complaint::cut;
 use crate::ids::ids;
@@ -90,6 +91,8 @@ pub struct Experiment {
     pub scale: Scale,
     pub theme: Theme,
     pub lang: String,
+    /// Of the place Train.
+    pub train: TrainSetup,
 }
 
 impl Default for Experiment {
@@ -112,6 +115,7 @@ impl Default for Experiment {
             scale: Scale::Linear,
             theme: Theme::Auto,
             lang: "en".into(),
+            train: TrainSetup::default(),
         }
     }
 }
@@ -155,6 +159,7 @@ impl Experiment {
             ));
             cut(text, MAX_TEXT_BYTES);
         }
+        self.train.check(&mut complaints);
         if !language_tag(&self.lang) {
             complaints.push(Complaint::new("lang", &self.lang, "a language tag such as en", "en"));
             self.lang = "en".into();
@@ -241,6 +246,9 @@ impl Experiment {
             usual = Self::rivals_of(&usual[0]);
             usual.retain(|id| lookup(id).is_some());
         }
+        if view == View::Train {
+            usual.extend(["sliding_window".to_owned()].into_iter().filter(|id| lookup(id).is_some()));
+        }
         usual
     }
 
@@ -248,6 +256,19 @@ impl Experiment {
     pub(super) fn usually_causal(variants: &[String]) -> bool {
         let known = || variants.iter().filter_map(|id| attention::find(id));
         known().any(|v| v.causal == Causal::Always) && !known().any(|v| matches!(v.causal, Causal::Never(_)))
+    }
+
+    /// What a parameter has where nothing was chosen.
+    pub fn usual_value(&self, param: &Param) -> Value {
+        if !matches!(self.view, View::Train | View::Memory) {
+            return param.default(self.n);
+        }
+        // A window over all of a short sequence would tell nothing.
+        let length = self.train.length;
+        match (param.name, param.default(length)) {
+            ("window", Value::Int(w)) if w as usize >= length / 2 => Value::Int((length as u32 / 4).max(1)),
+            (_, usual) => usual,
+        }
     }
 
     /// The parameters of one variant, as given; absent ones have their defaults.

@@ -13,6 +13,7 @@ pub mod queue;
 pub mod results;
 pub mod screen;
 pub mod session;
+pub mod shelf;
 pub mod train;
 
 pub use embed::Embed;

@@ -8,6 +8,8 @@ use super::experiment::{
     Complaint, Experiment, Lookup, MAX_BATCH, MAX_DIM, MAX_HEADS, MAX_LAYER, MAX_LENGTH, MAX_VARIANTS, Pool, Scale,
     Split, Theme, View, registry,
 };
+use super::train::orders::Pace;
+use super::train::setup::{Against, NUMBERS, TrainSetup};
 use crate::attention::Value;
 use crate::complaint::cut;
 use std::borrow::Cow;
@@ -82,7 +84,7 @@ pub fn write_with(e: &Experiment, lookup: Lookup) -> Link {
         let (Some(values), Some(known)) = (e.params.get(id), lookup(id)) else { continue };
         for param in known {
             if let Some(value) = values.0.get(param.name)
-                && *value != param.default(e.n)
+                && *value != e.usual_value(param)
             {
                 let key = match e.variants.len() {
                     1 => param.name.to_string(),
@@ -91,6 +93,25 @@ pub fn write_with(e: &Experiment, lookup: Lookup) -> Link {
                 put(&key, &encode(&value.to_string()));
             }
         }
+    }
+    let (train, usual) = (&e.train, TrainSetup::usual(&e.train.task));
+    if train.task != default.train.task {
+        put("task", &encode(&train.task));
+    }
+    for number in NUMBERS {
+        let value = (number.get)(train);
+        if value != (number.get)(&usual) {
+            put(&format!("train.{}", number.key), &value.to_string());
+        }
+    }
+    if train.rate != usual.rate {
+        put("train.rate", &train.rate.to_string());
+    }
+    if train.pace != usual.pace {
+        put("train.pace", "seconds");
+    }
+    if train.against != usual.against {
+        put("train.against", train.against.id());
     }
     if e.split != default.split {
         put("split", e.split.id());
@@ -156,6 +177,10 @@ pub(super) fn apply(pairs: &[Pair], lookup: Lookup, complaints: &mut Vec<Complai
     // Variants first: which parameter names mean something depends on them.
     for (key, value) in pairs.iter().filter(|(key, _)| key == "variant") {
         reader.variants(key, value, lookup);
+    }
+    // What is usual depends on the task.
+    if let Some((_, task)) = pairs.iter().find(|(key, _)| key == "task") {
+        reader.e.train = TrainSetup::usual(task);
     }
     for (key, value) in pairs {
         reader.pair(key, value, lookup);
@@ -232,8 +257,47 @@ impl Reader<'_> {
             },
             "text" => self.e.text = Some(value.to_string()),
             "lang" => self.e.lang = value.to_string(),
-            "task" | "techniques" => self.complain(key, value, "nothing yet: training comes later", "nothing"),
-            _ => self.param(key, value, lookup),
+            // Taken before the others, and checked with them.
+            "task" => {}
+            "techniques" => self.complain(key, value, "nothing yet: techniques come later", "nothing"),
+            _ => match key.strip_prefix("train.") {
+                Some(field) => self.train(key, field, value),
+                None => self.param(key, value, lookup),
+            },
+        }
+    }
+
+    /// A setting of the place Train.
+    fn train(&mut self, key: &str, field: &str, value: &str) {
+        let setup = &mut self.e.train;
+        if let Some(number) = NUMBERS.iter().find(|number| number.key == field) {
+            let parsed = value.parse().ok();
+            if let Some(x) = parsed {
+                // The check that follows says where it is out of range.
+                (number.set)(setup, x);
+            } else {
+                let (takes, used) = (format!("{:?}", number.range), (number.get)(setup));
+                self.complain(key, value, format!("an integer in {takes}"), used);
+            }
+            return;
+        }
+        let taken = match field {
+            "rate" => value.parse().map(|rate| setup.rate = rate).is_ok(),
+            "pace" if value == "seconds" || value == "steps" => {
+                setup.pace = if value == "seconds" { Pace::Seconds } else { Pace::Steps };
+                true
+            }
+            "against" => Against::from_id(value).map(|against| setup.against = against).is_some(),
+            _ => false,
+        };
+        if !taken {
+            let takes = match field {
+                "rate" => "a number",
+                "pace" => "steps or seconds",
+                "against" => "steps, seconds, flops or tokens",
+                _ => "length, layers, width, batch, steps, rate, pace or against behind `train.`",
+            };
+            self.complain(key, value, takes, "the default");
         }
     }
 

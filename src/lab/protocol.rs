@@ -2,6 +2,7 @@
 //! main thread to the worker as JSON text; canvases are handed over beside them.
 
 use super::experiment::{Experiment, Pool, Scale, View};
+use super::train::orders::{News, Order};
 use crate::gpu::Caps;
 use crate::ids::ids;
 use crate::measure::tune::Tuned;
@@ -81,6 +82,8 @@ pub enum Command {
     /// Races the ways to compute one variant's pattern at the experiment's length, in blocks of these sizes and otherwise;
     /// answered by `Form`s and `FormsDone`.
     Forms { experiment: Box<Experiment>, variant: String, blocks: Vec<usize> },
+    /// What runs that are trained side by side should do; answered by `Training`.
+    Train { order: Box<Order> },
     /// Stops what is running as soon as it can be stopped.
     Cancel,
     /// The page is hidden or shown again; measuring pauses while hidden.
@@ -275,6 +278,10 @@ pub enum Event {
     FormsDone {
         cancelled: bool,
         refused: Option<String>,
+    },
+    /// What there is to say of the runs in training.
+    Training {
+        news: Box<News>,
     },
     /// The device went away and was made again; what was asked is being run again.
     DeviceLost {

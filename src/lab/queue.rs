@@ -2,6 +2,7 @@
 //! needs the last. Used on both sides: before a frame's messages leave the page, and before the worker takes one up.
 
 use super::protocol::Command;
+use super::train::orders::Order;
 
 /// A queue in which a newer `Explore`, `Show` or `Probe` takes the place of an older one that nobody has begun.
 #[derive(Debug, Default)]
@@ -37,6 +38,11 @@ impl Queue {
         self.0.retain(|waiting| !measures(waiting));
     }
 
+    /// Whether runs in training are to do something else.
+    pub fn has_orders(&self) -> bool {
+        self.0.iter().any(|waiting| matches!(waiting, Command::Train { .. }))
+    }
+
     /// The next command that measures nothing: what may be served in the pauses of one that does.
     pub fn pop_between(&mut self) -> Option<Command> {
         let serves = |c: &Command| !measures(c) && !matches!(c, Command::Start { .. });
@@ -56,6 +62,10 @@ fn replaces(new: &Command, old: &Command) -> bool {
         (Command::Show { plate: a, .. }, Command::Show { plate: b, .. })
         | (Command::Sources { plate: a }, Command::Sources { plate: b })
         | (Command::Probe { plate: a, .. }, Command::Probe { plate: b, .. }) => a == b,
+        // What is only made ready gives way to what is to be trained, and to what is made ready later.
+        (Command::Train { order: new }, Command::Train { order: old }) => {
+            matches!(**old, Order::Prepare { .. }) && matches!(**new, Order::Prepare { .. } | Order::Start { .. })
+        }
         _ => false,
     }
 }
@@ -67,7 +77,7 @@ fn rank(command: &Command) -> u8 {
         | Command::Visible { .. }
         | Command::Cancel
         | Command::LoseDevice => 0,
-        Command::Explore { .. } => 1,
+        Command::Explore { .. } | Command::Train { .. } => 1,
         Command::Show { .. } => 2,
         Command::Probe { .. } | Command::Sources { .. } => 3,
         Command::Sweep { .. } | Command::Forms { .. } => 4,

@@ -8,6 +8,7 @@ pub use request::{OpRequest, RunRequest};
 pub use run::{Run, Tensor};
 
 use super::protocol::{AdapterFacts, Backend};
+use super::train::{self, RunConfig};
 use crate::attention::Refusal;
 use crate::gpu::{self, Gpu, Options, Timer};
 use crate::graph::plan::{Plan, plan};
@@ -74,6 +75,23 @@ impl From<gpu::Error> for LabError {
             Error::Validation { .. } | Error::Program { .. } | Error::Surface(_) | Error::Cancelled => Code::Internal,
         };
         Self::new(code, error.to_string())
+    }
+}
+
+impl From<train::Error> for LabError {
+    fn from(error: train::Error) -> Self {
+        use train::Error;
+        match error {
+            Error::Gpu(error) => error.into(),
+            Error::OutOfMemory(_) => Self::new(Code::OutOfMemory, error.to_string()),
+            Error::Config(e) => {
+                let message = format!("{}: {} is not allowed", e.field, e.got);
+                Self { code: Code::Refused, message, nearest: Some(e.takes) }
+            }
+            Error::Task(e) => Self { code: Code::Refused, message: e.to_string(), nearest: Some(e.nearest) },
+            Error::Json(_) | Error::Checkpoint(_) => Self::invalid(error.to_string()),
+            Error::Cpu(_) => Self::new(Code::Internal, error.to_string()),
+        }
     }
 }
 
@@ -164,6 +182,18 @@ impl Session {
     /// As [`Session::prepare`].
     pub async fn prepare_op(&self, request: &OpRequest) -> Result<Run, LabError> {
         self.make(request.graph()?).await
+    }
+
+    /// Makes a training run ready, at its beginning.
+    ///
+    /// # Errors
+    /// What of the configuration is not taken, or the device's.
+    pub async fn prepare_training(&self, config: &RunConfig) -> Result<train::Run, LabError> {
+        let gpu = match &self.place {
+            Place::Gpu(gpu) => Some(gpu),
+            Place::Cpu => None,
+        };
+        Ok(train::Run::new(config, gpu).await?)
     }
 
     /// Waits until everything submitted so far is done.

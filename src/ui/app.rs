@@ -7,11 +7,13 @@ use super::components::sheet::Sheet;
 use super::components::state_line::StateLine;
 use super::pages::attention::Attention;
 use super::pages::speed::Speed;
+use super::pages::train::Train;
 use super::state::{Lab, Phase, Place, SessionStoreFields};
 use super::texts::{self, fill, t};
 use crate::lab::experiment::{Experiment, Pool, Scale, Theme, View};
 use crate::lab::permalink;
 use crate::lab::protocol::{Backend, Command};
+use crate::lab::train::setup::TrainSetup;
 use leptos::prelude::*;
 
 /// Builds the page in `root`, in place of the picture that stood there while the module was being loaded.
@@ -50,6 +52,7 @@ pub fn explore(lab: Lab) {
         scale: Scale::default(),
         theme: Theme::default(),
         lang: String::new(),
+        train: TrainSetup::default(),
         ..experiment.clone()
     });
     let attention = lab.of(|experiment| Place::of(experiment.view) == Place::Attention);
@@ -79,7 +82,7 @@ fn Page() -> impl IntoView {
                 // The plates stay mounted while another place is open: a canvas can be handed to the engine only once.
                 <div hidden=move || place.get() != Place::Attention><Attention/></div>
                 <div hidden=move || place.get() != Place::Speed><Speed/></div>
-                <Show when=move || place.get() == Place::Train><p class="coming">{t("coming.train")}</p></Show>
+                <Show when=move || place.get() == Place::Train><Train/></Show>
             </main>
             <Sheet/>
             <footer class="colophon">

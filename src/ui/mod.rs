@@ -23,4 +23,6 @@ pub mod link;
 #[cfg(target_arch = "wasm32")]
 mod pages;
 #[cfg(target_arch = "wasm32")]
+pub mod race;
+#[cfg(target_arch = "wasm32")]
 pub mod state;

@@ -2,9 +2,11 @@
 
 use super::geometry;
 use super::link::Link;
+use super::race::Race;
 use crate::attention::{self, Param, Params, Setup, Value, Variant};
 use crate::lab::experiment::{Complaint, Experiment, Pool, View};
 use crate::lab::protocol::{AdapterFacts, Backend, Command, Event, FormRow, Notice, Numbers, Point, Shader, Viewport};
+use crate::lab::train::orders::News;
 use leptos::prelude::*;
 use reactive_stores::Store;
 
@@ -29,6 +31,7 @@ pub struct Session {
     pub locked: bool,
     pub sweep: Sweep,
     pub forms: Forms,
+    pub race: Race,
     /// The plate of whose variant the sheet is open.
     pub sheet: Option<usize>,
     pub sources: Option<Sources>,
@@ -289,6 +292,7 @@ impl Lab {
             Event::DeviceLost { reason, recovered } => session.lost().set(Some(Loss { reason, recovered })),
             Event::Refused { what, reason, nearest } => self.refuse(what, reason, nearest),
             Event::Failed { reason } => session.phase().set(Phase::Failed(reason)),
+            Event::Training { news } => session.race().update(|race| learn(race, *news)),
             // The link keeps it; nothing on the page shows it.
             Event::Tuned { .. } => {}
         }
@@ -307,6 +311,33 @@ impl Lab {
         }
         let what = attention::find(&what).map_or(what, |variant| variant.name.to_owned());
         self.session.refused().set(Some(Refused { what, reason, nearest }));
+    }
+}
+
+/// Folds what the engine tells of runs in training.
+fn learn(race: &mut Race, news: News) {
+    match news {
+        News::Runs { runs, pace, doing } => *race = Race { runs, pace, doing, not_kept: race.not_kept.take() },
+        News::Doing { doing } => race.doing = doing,
+        News::Samples { of } => {
+            for (at, samples) in of {
+                if let Some(run) = race.runs.get_mut(at) {
+                    run.samples.extend(samples);
+                }
+            }
+        }
+        News::Failed { run, failed } => {
+            if let Some(run) = race.runs.get_mut(run) {
+                run.failed = Some(failed);
+            }
+        }
+        News::NotKept { reason } => race.not_kept = Some(reason),
+        News::Saved { run } => {
+            let name = race.runs.get(run).map(|run| super::race::file_name(run)).unwrap_or_default();
+            leptos::task::spawn_local(async move {
+                let _ = super::browser::save_kept("file", &name).await;
+            });
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use crate::gpu::Options;
 use crate::lab::describe;
 use crate::lab::protocol::Backend;
 use crate::lab::session::{LabError, OpRequest, Run, RunRequest, Session};
+use crate::lab::train::{Run as TrainingRun, RunConfig};
 use std::cell::RefCell;
 use wasm_bindgen::prelude::*;
 
@@ -17,6 +18,10 @@ pub struct ApiLab(Session);
 /// A prepared run. Calls must not overlap: a second one while the first is under way throws.
 #[wasm_bindgen]
 pub struct ApiRun(RefCell<Run>);
+
+/// A training run. Calls must not overlap.
+#[wasm_bindgen]
+pub struct ApiTraining(RefCell<TrainingRun>);
 
 /// Opens a device: `auto`, `gpu` or `cpu`.
 #[wasm_bindgen]
@@ -47,6 +52,12 @@ impl ApiLab {
     pub async fn prepare_op(&self, name: String, sizes: String) -> Result<ApiRun, JsValue> {
         let request = OpRequest::parse(&name, parse(&sizes)?).map_err(thrown)?;
         self.0.prepare_op(&request).await.map(ApiRun::new).map_err(thrown)
+    }
+
+    /// A training run, from the text of its configuration.
+    pub async fn prepare_training(&self, config: String) -> Result<ApiTraining, JsValue> {
+        let config = RunConfig::parse(&config).map_err(|e| thrown(e.into()))?;
+        self.0.prepare_training(&config).await.map(|run| ApiTraining(RefCell::new(run))).map_err(thrown)
     }
 
     /// Measures the kernels of a run's ops; takes what is known, or `null`, and gives what is known then.
@@ -104,6 +115,45 @@ impl ApiRun {
 
     pub async fn time(&self, spans: usize) -> Result<String, JsValue> {
         text(&self.run()?.time(spans).await.map_err(thrown)?)
+    }
+}
+
+impl ApiTraining {
+    fn run(&self) -> Result<std::cell::RefMut<'_, TrainingRun>, JsValue> {
+        self.0.try_borrow_mut().map_err(|_| thrown(LabError::busy()))
+    }
+}
+
+// As with runs of single variants: a borrow across waits is how overlapping calls are found.
+#[allow(clippy::await_holding_refcell_ref)]
+#[wasm_bindgen]
+impl ApiTraining {
+    /// What is known before the first step.
+    pub fn facts(&self) -> Result<String, JsValue> {
+        let run = self.run()?;
+        text(&serde_json::json!({
+            "config": run.config(), "weights": run.weights(), "flops": run.flops(), "bytes": run.plan().peak_bytes(),
+            "chance": run.task().chance(),
+        }))
+    }
+
+    /// So many steps, and what the last one gave.
+    pub async fn step(&self, count: u32) -> Result<String, JsValue> {
+        let mut run = self.run()?;
+        for _ in 0..count {
+            run.step(&|| false).map_err(|e| thrown(e.into()))?;
+        }
+        text(&run.reading().await.map_err(|e| thrown(e.into()))?)
+    }
+
+    pub async fn evaluate(&self) -> Result<String, JsValue> {
+        text(&self.run()?.evaluate(&|| false).await.map_err(|e| thrown(e.into()))?)
+    }
+
+    /// The run as the bytes of a `.safetensors` file, with which `attention-lab train --resume` and the page go on.
+    pub async fn save(&self) -> Result<js_sys::Uint8Array, JsValue> {
+        let kept = self.run()?.checkpoint().await.and_then(|kept| kept.to_bytes()).map_err(|e| thrown(e.into()))?;
+        Ok(js_sys::Uint8Array::from(kept.as_slice()))
     }
 }
 

@@ -5,6 +5,7 @@
 use crate::gpu::Options;
 use crate::lab::protocol::{Command, Event};
 use crate::lab::screen::Screen;
+use crate::lab::shelf::Shelf;
 use crate::lab::{Engine, Handle, Shared};
 use wasm_bindgen::prelude::*;
 use web_sys::{DedicatedWorkerGlobalScope, MessageEvent, MessagePort, OffscreenCanvas};
@@ -29,6 +30,7 @@ pub fn worker_main() {
 async fn serve(port: MessagePort, shared: Shared) {
     let answering = port.clone();
     let (handle, mut engine) = Engine::sharing(shared, Options::default(), move |event| send(&answering, &event));
+    engine.set_shelf(Shelf::Browser);
     let refusing = port.clone();
     let on_message =
         Closure::<dyn Fn(MessageEvent)>::new(move |message: MessageEvent| hear(&handle, &refusing, &message.data()));

@@ -165,3 +165,29 @@ test('a mask or a rule of one\'s own is taken', async ({ page }) => {
   expect(found.refused[0]).toBe('invalid');
   expect(found.refused[1]).toContain('399 numbers');
 });
+
+test('the API trains', async ({ page }) => {
+  await page.goto(PLACE);
+  const found = await page.evaluate(async () => {
+    const { Lab } = await import(new URL('attention-lab.js', location.href));
+    const lab = await Lab.create({ backend: 'cpu' });
+    const task = { id: 'copy', symbols: 5, items: 4 };
+    const run = await lab.prepareTraining({ task, model: { d_model: 16, heads: 2 }, optimiser: { rate: 0.01 }, batch: 8, steps: 60 });
+    const first = await run.step();
+    const last = await run.step(59);
+    const judged = await run.evaluate();
+    const file = await run.save();
+    const refused = await lab.prepareTraining({ task, model: { heads: 3 } }).catch(({ code, message, nearest }) => ({ code, message, nearest }));
+    const { bytes, flops, weights, config } = run;
+    run.free();
+    return { first, last, judged, refused, bytes, flops, weights, length: config.model.length, saved: file.length };
+  });
+  expect([found.first.step, found.last.step, found.judged.step]).toEqual([1, 60, 60]);
+  expect(found.last.loss).toBeLessThan(found.first.loss);
+  expect(found.judged.score.tokens.judged).toBeGreaterThan(0);
+  expect(Math.min(found.bytes, found.flops)).toBeGreaterThan(1000);
+  expect(found.length).toBe(10);
+  // Weights and two memories of the optimiser.
+  expect(found.saved).toBeGreaterThan(3 * 4 * found.weights);
+  expect(found.refused).toMatchObject({ code: 'refused', nearest: expect.stringContaining('divisor') });
+});

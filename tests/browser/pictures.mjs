@@ -21,11 +21,19 @@ const sweep = async (page) => {
   await page.locator('#sweep-status').filter({ hasText: 'Done' }).waitFor({ timeout: 240_000 });
 };
 
+const race = async (page) => {
+  await page.locator('#race-start:enabled').waitFor({ timeout: 60_000 });
+  await page.locator('#race-controls[data-doing=ready]').waitFor({ timeout: 60_000 });
+  await page.locator('#race-start').click();
+  await page.locator('#race-controls[data-doing=done]').waitFor({ timeout: 240_000 });
+};
+
 const places = {
   attention: ['?v=1&view=weights&n=64', plates(1)],
   compare: ['?v=1&view=weights&variant=full,sliding_window&n=64', plates(2)],
   mask: ['?v=1&view=mask&variant=sliding_window&n=512', plates(1)],
   speed: ['?v=1&view=speed&variant=full,sliding_window,linear', sweep],
+  train: ['?v=1&view=train&train.steps=150', race],
   linear: ['?v=1&view=weights&variant=linear&n=512', plates(1)],
   tutorial: [
     'tutorial.html?v=1',

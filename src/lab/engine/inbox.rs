@@ -31,7 +31,13 @@ impl Handle {
                 inbox.cancels.set(inbox.cancels.get() + 1);
                 inbox.queue.borrow_mut().drop_sweeps();
             }
-            Command::Visible { visible } => inbox.hidden.set(!visible),
+            Command::Visible { visible } => {
+                inbox.hidden.set(!visible);
+                // Who waits for commands looks again at what is to be trained on.
+                if visible {
+                    inbox.queue.borrow_mut().push(command);
+                }
+            }
             command => inbox.queue.borrow_mut().push(command),
         }
         self.wake();
@@ -70,6 +76,11 @@ impl Handle {
 
     pub(super) fn is_empty(&self) -> bool {
         self.0.queue.borrow().is_empty()
+    }
+
+    /// Whether runs in training should go on: the page is seen, somebody listens, and there is no other order for them.
+    pub(super) fn may_train(&self) -> bool {
+        !self.0.hidden.get() && !self.0.closed.get() && !self.0.queue.borrow().has_orders()
     }
 
     /// The next command; none when the handle was closed and nothing waits.

@@ -309,7 +309,7 @@ fn empty_point() -> Point {
 }
 
 /// The category's name in files.
-fn category_name(category: crate::gpu::Category) -> String {
+pub(super) fn category_name(category: crate::gpu::Category) -> String {
     serde_json::to_value(category).ok().and_then(|v| v.as_str().map(String::from)).unwrap_or_default()
 }
 

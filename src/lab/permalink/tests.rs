@@ -1,5 +1,6 @@
 use super::*;
 use crate::attention::{Param, ParamKind, Params};
+use crate::lab::train::setup::task_ids;
 use std::collections::BTreeMap;
 
 static WINDOWED: &[Param] = &[
@@ -47,6 +48,18 @@ fn experiment(r: &mut Random) -> Experiment {
     let variants: Vec<String> = (0..1 + r.below(3)).map(|i| ids[(first + i) % 4].into()).collect();
     let n = 1 + r.below(MAX_LENGTH);
     let heads = 1 + r.below(MAX_HEADS);
+    let view = View::ALL[r.below(View::ALL.len())];
+    let tasks = task_ids();
+    let mut train = TrainSetup::usual(&tasks[r.below(tasks.len())]);
+    for number in NUMBERS {
+        if r.below(2) == 1 {
+            (number.set)(&mut train, number.range.start() + r.below(number.range.end() - number.range.start() + 1));
+        }
+    }
+    train.rate = [0.002, 1e-5, 0.3][r.below(3)];
+    train.pace = [Pace::Steps, Pace::Seconds][r.below(2)];
+    train.against = Against::ALL[r.below(4)];
+    let shown = Experiment { view, n, train: train.clone(), ..Default::default() };
     let mut params: BTreeMap<String, Params> = BTreeMap::new();
     for id in &variants {
         for param in table(id).unwrap() {
@@ -57,7 +70,7 @@ fn experiment(r: &mut Random) -> Experiment {
                 ParamKind::Text { default, .. } => Value::Choice(default.into()),
             };
             // A value equal to the default is not written, so it does not come back.
-            if r.below(2) == 1 && value != param.default(n) {
+            if r.below(2) == 1 && value != shown.usual_value(param) {
                 params.entry(id.clone()).or_default().0.insert(param.name.into(), value);
             }
         }
@@ -65,7 +78,7 @@ fn experiment(r: &mut Random) -> Experiment {
     let alphabet: Vec<char> = "aé &=+%?#,;\0\n\u{301}\u{202e}漢👩🏽‍🚀שא".chars().collect();
     let text = (r.below(2) == 1).then(|| (0..r.below(40)).map(|_| alphabet[r.below(alphabet.len())]).collect());
     Experiment {
-        view: View::ALL[r.below(View::ALL.len())],
+        view,
         variants,
         params,
         n,
@@ -82,6 +95,7 @@ fn experiment(r: &mut Random) -> Experiment {
         scale: Scale::ALL[r.below(3)],
         theme: Theme::ALL[r.below(3)],
         lang: ["en", "de", "pt-BR"][r.below(3)].into(),
+        train,
     }
 }
 

@@ -69,6 +69,21 @@ fn log_every() -> u64 {
 }
 
 impl RunConfig {
+    /// A run of this task with the defaults.
+    pub fn of(task: TaskConfig) -> Self {
+        Self {
+            schema: SCHEMA,
+            seed: one(),
+            task,
+            model: ModelConfig::default(),
+            optimiser: OptimiserConfig::default(),
+            batch: batch(),
+            steps: steps(),
+            log_every: log_every(),
+            evaluation: EvaluationConfig::default(),
+        }
+    }
+
     /// A configuration from JSON; what is not known is refused by name.
     ///
     /// # Errors

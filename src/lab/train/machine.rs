@@ -6,12 +6,28 @@ use crate::graph::plan::{Plan, plan};
 use crate::graph::{Data, Graph, LowerContext, cpu};
 use std::collections::{BTreeMap, HashMap};
 
+/// Software adapters share the machine's memory; a GPU refuses by itself.
+const SOFTWARE_BYTES: u64 = 4 << 30;
+
 pub type Values = BTreeMap<String, Data<f32>>;
 
 /// A graph that changes its state, one that judges it, and others that look at it, by name.
 pub enum Machine {
-    Gpu { gpu: Gpu, step: Box<Ready>, judge: Box<Ready>, more: More<Ready> },
-    Cpu { step: Box<Graph>, judge: Box<Graph>, more: More<Graph>, state: Values, outputs: Values },
+    Gpu {
+        gpu: Gpu,
+        step: Box<Ready>,
+        judge: Box<Ready>,
+        more: More<Ready>,
+    },
+    /// The plan is what a device would need.
+    Cpu {
+        step: Box<Graph>,
+        plan: Box<Plan>,
+        judge: Box<Graph>,
+        more: More<Graph>,
+        state: Values,
+        outputs: Values,
+    },
 }
 
 type More<T> = BTreeMap<&'static str, T>;
@@ -61,16 +77,20 @@ impl Machine {
     /// Makes everything that steps and judgements need; the judgement reads the step's weights where they are.
     pub async fn new(step: Graph, judge: Graph, gpu: Option<&Gpu>) -> Result<Self, Error> {
         let Some(gpu) = gpu else {
-            let bytes = plan(&step, &LowerContext::default()).peak_bytes();
+            let plan = Box::new(plan(&step, &LowerContext::default()));
+            let bytes = plan.peak_bytes();
             let fits = usize::try_from(bytes).is_ok_and(|bytes| Vec::<u8>::new().try_reserve_exact(bytes).is_ok());
             if !fits {
                 return Err(Error::OutOfMemory(bytes));
             }
             let (more, state, outputs) = Default::default();
-            return Ok(Self::Cpu { step: Box::new(step), judge: Box::new(judge), more, state, outputs });
+            return Ok(Self::Cpu { step: Box::new(step), plan, judge: Box::new(judge), more, state, outputs });
         };
         let context = LowerContext::on(gpu);
         let step = plan(&step, &context);
+        if gpu.caps().software && step.peak_bytes() > SOFTWARE_BYTES {
+            return Err(Error::OutOfMemory(step.peak_bytes()));
+        }
         let step = Ready { replay: Replay::new(gpu, &step.program).await?, plan: step };
         let judge = plan(&judge, &context);
         let shared: HashMap<_, _> = (judge.inputs.iter())
@@ -164,6 +184,22 @@ impl Machine {
         Ok(())
     }
 
+    /// [`Machine::step`] with a pause after every op of the interpreter; where `pause` answers true, nothing has changed.
+    pub async fn step_in_pauses(&mut self, given: Values, pause: &mut impl AsyncFnMut() -> bool) -> Result<(), Error> {
+        let Self::Cpu { step, state, outputs, .. } = self else { return self.step(given, &|| false) };
+        state.extend(given);
+        let mut run = cpu::Run::new(step, state)?;
+        while run.step() {
+            if pause().await {
+                return Err(cpu::Error::Cancelled.into());
+            }
+        }
+        let updates;
+        (*outputs, updates) = run.finish_updated();
+        state.extend(updates);
+        Ok(())
+    }
+
     /// A number that the last step gave.
     pub async fn number(&self, name: &str) -> Result<f32, Error> {
         match self {
@@ -199,11 +235,11 @@ impl Machine {
         }
     }
 
-    /// The step's plan, for its timeline of memory; none on the interpreter.
-    pub fn plan(&self) -> Option<&Plan> {
+    /// The step's plan, with its timeline of memory; of the interpreter, what a device would need.
+    pub fn plan(&self) -> &Plan {
         match self {
-            Self::Gpu { step, .. } => Some(&step.plan),
-            Self::Cpu { .. } => None,
+            Self::Gpu { step, .. } => &step.plan,
+            Self::Cpu { plan, .. } => plan,
         }
     }
 }

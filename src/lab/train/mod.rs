@@ -6,7 +6,10 @@ mod file;
 mod look;
 mod machine;
 pub mod memory;
+pub mod orders;
 mod run;
+pub mod setup;
+pub mod verdict;
 mod weights;
 
 pub use checkpoint::Checkpoint;

@@ -64,9 +64,19 @@ impl Run {
     /// What the configuration asks for and is not taken; what the device can't.
     pub async fn new(config: &RunConfig, gpu: Option<&Gpu>) -> Result<Self, Error> {
         let mut run = Self::made(config, gpu).await?;
-        let state = run.beginning();
-        run.machine.load(state)?;
+        run.restart()?;
         Ok(run)
+    }
+
+    /// Brings the run back to its beginning.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn restart(&mut self) -> Result<(), Error> {
+        let state = self.beginning();
+        self.machine.load(state)?;
+        self.step = 0;
+        Ok(())
     }
 
     /// A run at its beginning with trained weights. Where `config` has another attention than the weights were trained with,
@@ -169,8 +179,8 @@ impl Run {
         self.flops
     }
 
-    /// The plan of a step, with its timeline of memory; none on the interpreter.
-    pub fn plan(&self) -> Option<&Plan> {
+    /// The plan of a step, with its timeline of memory; on the interpreter, what a device would need.
+    pub fn plan(&self) -> &Plan {
         self.machine.plan()
     }
 
@@ -181,6 +191,18 @@ impl Run {
     pub fn step(&mut self, cancelled: &dyn Fn() -> bool) -> Result<(), Error> {
         let given = self.next_inputs();
         self.machine.step(given, cancelled)?;
+        self.step += 1;
+        Ok(())
+    }
+
+    /// [`Run::step`] for who must not hold the thread: `pause` is awaited after every op of the interpreter, and where it
+    /// answers true, the step is given up and nothing has changed.
+    ///
+    /// # Errors
+    /// The device's, or cancelled.
+    pub async fn step_in_pauses(&mut self, pause: &mut impl AsyncFnMut() -> bool) -> Result<(), Error> {
+        let given = self.next_inputs();
+        self.machine.step_in_pauses(given, pause).await?;
         self.step += 1;
         Ok(())
     }

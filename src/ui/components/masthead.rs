@@ -2,6 +2,7 @@
 
 use crate::lab::experiment::{Experiment, Theme, View};
 use crate::lab::permalink;
+use crate::lab::train::setup::MOST_MODELS;
 use crate::ui::browser;
 use crate::ui::state::{Place, SessionStoreFields, use_lab};
 use crate::ui::texts::t;
@@ -35,6 +36,17 @@ pub fn Masthead() -> impl IntoView {
             }
         });
     };
+    let to_train = move |_| {
+        lab.edit(|e| {
+            e.view = View::Train;
+            e.variants.truncate(MOST_MODELS);
+            // One model alone is no race; beside full attention, a window shows what the task needs.
+            if e.variants.len() == 1 {
+                let other = if e.variants[0] == "full" { "sliding_window" } else { "full" };
+                e.variants.push(other.into());
+            }
+        });
+    };
     let current = move |of: Place| (place.get() == of).then_some("page");
     view! {
         <header class="masthead">
@@ -45,7 +57,8 @@ pub fn Masthead() -> impl IntoView {
                         on:click=to_plates>{t("nav.attention")}</button></li>
                     <li><button type="button" id="go-speed" aria-current=move || current(Place::Speed)
                         on:click=to_speed>{t("nav.speed")}</button></li>
-                    <Coming name=t("nav.train")/>
+                    <li><button type="button" id="go-train" aria-current=move || current(Place::Train)
+                        on:click=to_train>{t("nav.train")}</button></li>
                     <Coming name=t("nav.techniques")/>
                     <Coming name=t("nav.guide")/>
                 </ul>

@@ -2,6 +2,7 @@
 
 use crate::attention::{self, Causal, ParamKind, Value};
 use crate::lab::experiment::{MAX_HEADS, View};
+use crate::lab::train::setup::MOST_MODELS;
 use crate::ui::format;
 use crate::ui::geometry::LENGTHS;
 use crate::ui::state::{known, set_value, use_lab, value_of};
@@ -41,13 +42,22 @@ fn Noun(
 pub fn StateLine() -> impl IntoView {
     let lab = use_lab();
     let speed = lab.of(|e| e.view == View::Speed);
+    let train = lab.of(|e| {
+        let task = &e.train.task;
+        let task = lookup(&format!("task.{task}")).map_or_else(|| task.clone(), str::to_owned);
+        let models: Vec<&str> = known(&e.variants).into_iter().take(MOST_MODELS).map(|v| v.name).collect();
+        (e.view == View::Train).then(|| format!("{task}: {}", models.join(" · ")))
+    });
+    let in_words = move || view! { <p class="state-line" id="state-line">{train.get()}</p> };
     view! {
+        <Show when=move || train.with(Option::is_none) fallback=in_words>
         <p class="state-line" id="state-line">
             <Show when=move || !speed.get() fallback=|| view! { <span class="clause">{t("state.sweep")}</span>" " }>
                 <Variants/><Length/>
             </Show>
             <CausalNoun/><Heads/>
         </p>
+        </Show>
     }
 }
 

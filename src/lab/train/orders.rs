@@ -1,0 +1,141 @@
+//! What a face asks of runs that are trained side by side, and what it hears of them: plain data.
+
+use super::RunConfig;
+use super::memory::MemoryTimeline;
+use crate::task::score::Score;
+use serde::{Deserialize, Serialize};
+
+/// Most runs of one race, forks included.
+pub const MOST_RUNS: usize = 6;
+
+/// When a run has its turn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pace {
+    /// Step for step: no run is a round ahead of another.
+    #[default]
+    Steps,
+    /// The run that has used the fewest seconds goes next; the race ends when the first has done its steps and the others
+    /// have used as many seconds.
+    Seconds,
+}
+
+/// What a race is asked to do.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "snake_case")]
+pub enum Order {
+    /// Makes these runs ready and times a few steps of each, so that one knows beforehand how long they take. They stay at
+    /// their beginning.
+    Prepare { runs: Vec<RunConfig> },
+    /// Trains these runs from their beginning.
+    Start { runs: Vec<RunConfig>, pace: Pace },
+    /// Trains on.
+    Resume { pace: Pace },
+    /// Waits after the step at hand.
+    Pause,
+    /// One step of every run.
+    Step,
+    /// Ends the race, and gives its memory back; what was reached is kept.
+    Stop,
+    /// Copies a run as it is now into a new one, which goes on as `config` says.
+    Fork { run: usize, config: Box<RunConfig> },
+    /// Brings back what was kept in an earlier visit, at rest; answered by `Runs` where there is something.
+    Recall,
+    /// Puts a run on the shelf as a `.safetensors` file; answered by `Saved`.
+    Save { run: usize },
+    /// Makes the file that the page has put on the shelf one more run.
+    Open,
+}
+
+/// What a race does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Doing {
+    /// There is none.
+    #[default]
+    Nothing,
+    /// Pipelines and buffers are made.
+    Preparing,
+    /// Ready, at its beginning.
+    Ready,
+    Running,
+    Paused,
+    /// Stopped before its end.
+    Stopped,
+    Done,
+}
+
+/// One look at a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sample {
+    /// Steps done.
+    pub step: u64,
+    /// Spent in steps so far; judging and waiting are not counted.
+    pub seconds: f64,
+    /// Mean cross-entropy of the step's batch, in nats.
+    pub loss: f32,
+    /// Norm of the gradient before clipping.
+    pub norm: f32,
+    /// How well it does on sequences that it does not learn from, where that was asked at this step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<Held>,
+}
+
+/// A judgement on the held-out part.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Held {
+    /// Nats.
+    pub loss: f64,
+    pub score: Score,
+}
+
+/// A run as it stands.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunFacts {
+    /// With what the task decided.
+    pub config: RunConfig,
+    /// Numbers that are learned.
+    pub weights: u64,
+    /// Floating-point operations of a step, by the ops' own count.
+    pub flops: u64,
+    /// Bytes of the step's buffers at once, and by category.
+    pub bytes: u64,
+    pub bytes_by_category: Vec<(String, u64)>,
+    /// What is alive over the dispatches of a step.
+    #[serde(default)]
+    pub memory: Option<MemoryTimeline>,
+    /// Accuracy of guessing.
+    pub chance: f64,
+    /// Seconds of a step, from a few before the start.
+    pub step_seconds: Option<f64>,
+    /// The run that it was copied from, and at which step.
+    pub forked: Option<(usize, u64)>,
+    pub samples: Vec<Sample>,
+    pub failed: Option<Failed>,
+}
+
+/// Why a run cannot be, or cannot go on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Failed {
+    pub reason: String,
+    /// The nearest that works.
+    pub nearest: Option<String>,
+}
+
+/// What is told of a race.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "news", rename_all = "snake_case")]
+pub enum News {
+    /// All runs as they stand: when they are made, copied, or brought back.
+    Runs { runs: Vec<RunFacts>, pace: Pace, doing: Doing },
+    /// It does something else now.
+    Doing { doing: Doing },
+    /// New looks at runs.
+    Samples { of: Vec<(usize, Vec<Sample>)> },
+    /// A run cannot go on.
+    Failed { run: usize, failed: Failed },
+    /// The browser keeps nothing, or no more.
+    NotKept { reason: String },
+    /// A run lies on the shelf as a file.
+    Saved { run: usize },
+}

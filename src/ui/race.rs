@@ -1,0 +1,305 @@
+//! Runs in training as the page shows them: curves as descriptions of charts, and sentences.
+
+use super::components::gallery::family_key;
+use super::format;
+use super::texts::{fill, lookup, t};
+use crate::attention;
+use crate::lab::train::RunConfig;
+use crate::lab::train::memory::{BANDS, MemoryTimeline};
+use crate::lab::train::orders::{Doing, Held, Pace, RunFacts, Sample};
+use crate::lab::train::setup::{Against, differences};
+use crate::lab::train::verdict::{Next, Verdict, accuracy, verdict};
+use serde_json::{Value, json};
+
+/// Points of a line, at most: more than a chart has pixels for.
+const MOST_POINTS: usize = 240;
+/// Lines of one family differ by their dashes.
+const DASHES: [&str; 4] = ["none", "6 3", "2 3", "8 3 2 3"];
+
+/// Runs in training, as the engine told of them.
+#[derive(Clone, Debug, Default)]
+pub struct Race {
+    pub runs: Vec<RunFacts>,
+    pub pace: Pace,
+    pub doing: Doing,
+    /// Why the browser keeps no more of it.
+    pub not_kept: Option<String>,
+}
+
+/// What a chart of a race shows.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Curve {
+    Loss,
+    Accuracy,
+    Distance,
+}
+
+impl Curve {
+    pub const ALL: [Curve; 3] = [Curve::Loss, Curve::Accuracy, Curve::Distance];
+
+    pub fn id(self) -> &'static str {
+        ["loss", "accuracy", "distance"][self as usize]
+    }
+
+    pub fn title(self) -> &'static str {
+        [t("train.loss"), t("train.accuracy"), t("train.distance")][self as usize]
+    }
+
+    pub fn under(self) -> &'static str {
+        [t("train.loss_under"), t("train.accuracy_under"), t("train.distance_under")][self as usize]
+    }
+}
+
+/// The id of a run's variant.
+pub fn variant_of(config: &RunConfig) -> &str {
+    config.model.attention.first().map_or("", |mixer| mixer.variant.as_str())
+}
+
+/// What a run is called: its variant, and that it is a copy.
+pub fn name_of(run: &RunFacts) -> String {
+    let id = variant_of(&run.config);
+    let name = attention::find(id).map_or(id, |variant| variant.name);
+    match run.forked {
+        Some((_, step)) => fill("train.copy_of", &[("name", name), ("step", &format::count(step))]),
+        None => name.to_owned(),
+    }
+}
+
+/// What a run's file is called.
+pub fn file_name(run: &RunFacts) -> String {
+    let step = run.samples.last().map_or(0, |sample| sample.step);
+    format!("{}-{step}.safetensors", variant_of(&run.config))
+}
+
+/// How far along the axis a look at a run is.
+fn along(run: &RunFacts, sample: &Sample, against: Against) -> f64 {
+    match against {
+        Against::Steps => sample.step as f64,
+        Against::Seconds => sample.seconds,
+        Against::Flops => (sample.step * run.flops) as f64,
+        Against::Tokens => (sample.step as usize * run.config.batch * run.config.model.length) as f64,
+    }
+}
+
+/// The name of an axis.
+pub fn against_name(against: Against) -> &'static str {
+    [t("train.steps"), t("train.seconds"), t("train.flops"), t("train.tokens")][against as usize]
+}
+
+fn last_held(run: &RunFacts) -> Option<&Held> {
+    run.samples.iter().rev().find_map(|sample| sample.held.as_ref())
+}
+
+/// A chart as `web/charts.js` takes it.
+pub fn describe(curve: Curve, runs: &[RunFacts], against: Against, width: i32) -> Value {
+    let mut families: Vec<&str> = Vec::new();
+    let mut series = Vec::new();
+    for run in runs {
+        let family = attention::find(variant_of(&run.config)).map_or("full", |v| family_key(v.family));
+        let dash = DASHES[families.iter().filter(|f| **f == family).count() % DASHES.len()];
+        families.push(family);
+        let (line, dots) = points(curve, run, against);
+        series.push(json!({
+            "name": name_of(run), "colour": format!("var(--family-{family})"), "dash": dash, "line": line, "dots": dots,
+        }));
+    }
+    let chance = runs.iter().map(|run| run.chance).next().filter(|_| curve != Curve::Loss);
+    let unit = match (curve, against) {
+        (Curve::Distance, _) => "distance",
+        (_, Against::Seconds) => "seconds",
+        _ => "count",
+    };
+    json!({
+        "kind": "curves", "label": curve.title(), "width": width, "series": series, "share": curve != Curve::Loss,
+        "unit": unit, "xLabel": if curve == Curve::Distance { t("train.distance_axis") } else { against_name(against) },
+        "rule": chance.map(|y| json!({ "y": y, "name": t("train.chance") })),
+    })
+}
+
+/// A line of training losses, and dots of judgements.
+fn points(curve: Curve, run: &RunFacts, against: Against) -> (Vec<[f64; 2]>, Vec<Value>) {
+    let name = name_of(run);
+    let dot = |x: f64, y: f64, tip: String| json!({ "n": x, "y": y, "tip": format!("{name}\n{tip}") });
+    if curve == Curve::Distance {
+        let bins = last_held(run).map_or(&[][..], |held| &held.score.by_distance);
+        let dots = bins.iter().filter_map(|bin| {
+            let range = if bin.from == bin.to { bin.from.to_string() } else { format!("{}–{}", bin.from, bin.to) };
+            let share = bin.count.accuracy()?;
+            let values = [("distance", range.as_str()), ("accuracy", &format::percent(share))];
+            Some(dot(f64::from(bin.from.max(1)), share, fill("train.distance_tip", &values)))
+        });
+        return (vec![], dots.collect());
+    }
+    let step = run.samples.len().div_ceil(MOST_POINTS).max(1);
+    let line = run.samples.iter().step_by(step).filter(|s| curve == Curve::Loss && s.loss.is_finite());
+    let line = line.map(|s| [along(run, s, against), f64::from(s.loss)]).collect();
+    let judged = run.samples.iter().filter_map(|sample| Some((sample, sample.held.as_ref()?)));
+    let dots = judged.filter_map(|(sample, held)| {
+        let share = held.score.tokens.accuracy()?;
+        let values = [
+            ("step", format::count(sample.step)),
+            ("seconds", format::duration(sample.seconds)),
+            ("loss", format::significant(held.loss, 3)),
+            ("accuracy", format::percent(share)),
+        ];
+        let tip = fill("train.tip", &values.each_ref().map(|(k, v)| (*k, v.as_str())));
+        Some(dot(along(run, sample, against), if curve == Curve::Loss { held.loss } else { share }, tip))
+    });
+    (line, dots.collect())
+}
+
+/// Colours of the bands of memory, from the bottom up.
+const BAND_COLOURS: [&str; BANDS.len()] = ["full", "kernel", "recurrent", "fixed_pattern", "low_rank"];
+
+/// The names of the bands of memory, with their colours.
+pub fn bands() -> [(&'static str, String); BANDS.len()] {
+    let names =
+        [t("band.parameters"), t("band.optimiser"), t("band.gradients"), t("band.activations"), t("band.workspace")];
+    std::array::from_fn(|at| (names[at], format!("var(--family-{})", BAND_COLOURS[at])))
+}
+
+/// The memory of a step as a chart, all of them as high as `top` bytes.
+pub fn describe_memory(run: &RunFacts, memory: &MemoryTimeline, top: u64, width: i32) -> Value {
+    let all = &memory.dispatches;
+    // The fullest of those that share a column.
+    let columns = all
+        .chunks(all.len().div_ceil(MOST_POINTS).max(1))
+        .map(|chunk| chunk.iter().max_by_key(|alive| alive.total()).map_or([0; BANDS.len()], |alive| alive.bytes));
+    json!({
+        "kind": "bands", "label": fill("train.memory_of", &[("name", &name_of(run))]), "width": width, "top": top,
+        "colours": bands().map(|(_, colour)| colour), "columns": columns.collect::<Vec<_>>(), "dispatches": all.len(),
+        "peak": memory.peak, "xLabel": t("train.dispatches"),
+    })
+}
+
+/// Where the peak lies, in words.
+pub fn peak_words(memory: &MemoryTimeline) -> Option<String> {
+    let peak = memory.at_peak()?;
+    let place = if peak.layer.is_empty() { &peak.stage } else { &peak.layer };
+    let values = [("bytes", format::bytes(peak.total())), ("op", peak.op.clone()), ("place", place.clone())];
+    Some(fill("train.memory_peak", &values.each_ref().map(|(k, v)| (*k, v.as_str()))))
+}
+
+/// One column of the table of runs: the key of its title, and its words for a run.
+pub type Column = (&'static str, fn(&RunFacts) -> String);
+
+/// Figures of a run.
+pub const COLUMNS: [Column; 7] = [
+    ("train.steps", |run| run.samples.last().map_or("–".into(), |s| format::count(s.step))),
+    ("train.loss_last", |run| last_held(run).map_or("–".into(), |held| format::significant(held.loss, 3))),
+    ("train.accuracy_last", |run| accuracy(run).map_or("–".into(), format::percent)),
+    ("train.rate_of_steps", |run| rate(run).map_or("–".into(), |rate| format::significant(rate, 3))),
+    ("train.weights", |run| format::count(run.weights)),
+    ("train.flops_step", |run| format::flops(run.flops)),
+    ("train.bytes", |run| format::bytes(run.bytes)),
+];
+
+/// Steps a second: as it went, or as it was tried.
+fn rate(run: &RunFacts) -> Option<f64> {
+    let seen = run.samples.last().filter(|s| s.seconds > 0.0).map(|s| s.step as f64 / s.seconds);
+    seen.or_else(|| run.step_seconds.filter(|s| *s > 0.0).map(|s| 1.0 / s))
+}
+
+/// What differs from a configuration to the next, in words.
+pub fn difference(from: &RunConfig, to: &RunConfig) -> String {
+    // What only one of two methods has is no difference to dwell on.
+    let both = differences(from, to).into_iter().filter(|(_, old, new)| old != "–" && new != "–");
+    let words = both.map(|(name, old, new)| {
+        let name = lookup(&format!("train.field.{name}")).map_or_else(|| name.replace('_', " "), str::to_owned);
+        format!("{name} {old} → {new}")
+    });
+    words.collect::<Vec<_>>().join(", ")
+}
+
+/// What a new start with `wanted` would change; empty where nothing.
+pub fn would_change(race: &Race, wanted: &[RunConfig]) -> String {
+    let have: Vec<&RunFacts> = race.runs.iter().filter(|run| run.forked.is_none()).collect();
+    let ids = |configs: &mut dyn Iterator<Item = &RunConfig>| -> Vec<String> {
+        configs.map(|config| variant_of(config).to_owned()).collect()
+    };
+    let (before, after) = (ids(&mut have.iter().map(|run| &run.config)), ids(&mut wanted.iter()));
+    if before != after {
+        let names = |ids: &[String]| {
+            ids.iter().map(|id| attention::find(id).map_or(id.as_str(), |v| v.name)).collect::<Vec<_>>().join(", ")
+        };
+        return format!("{} → {}", names(&before), names(&after));
+    }
+    let mut found: Vec<String> = Vec::new();
+    for (run, config) in have.iter().zip(wanted) {
+        let words = difference(&run.config, config);
+        if !words.is_empty() && !found.contains(&words) {
+            found.push(words);
+        }
+    }
+    found.join("; ")
+}
+
+/// How far a race is, in words.
+pub fn status(race: &Race) -> String {
+    let steps = race.runs.iter().map(|run| run.config.steps).max().unwrap_or(0);
+    let done = race.runs.iter().filter_map(|run| run.samples.last()).map(|s| s.step).max().unwrap_or(0);
+    match race.doing {
+        Doing::Nothing => String::new(),
+        Doing::Preparing => t("train.preparing").into(),
+        Doing::Ready => match left(race) {
+            Some(seconds) => fill("train.estimate", &[("time", &format::duration(seconds))]),
+            None => String::new(),
+        },
+        doing => {
+            let values = [("step", format::count(done)), ("steps", format::count(steps))];
+            let mut words = fill("train.status", &values.each_ref().map(|(k, v)| (*k, v.as_str())));
+            if let (Doing::Running, Some(seconds)) = (doing, left(race)) {
+                words += &fill("train.left", &[("time", &format::duration(seconds))]);
+            }
+            words
+        }
+    }
+}
+
+/// Seconds until the end, all runs together.
+fn left(race: &Race) -> Option<f64> {
+    let able = || race.runs.iter().filter(|run| run.failed.is_none());
+    let one = |run: &RunFacts| {
+        let done = run.samples.last().map_or(0, |s| s.step);
+        Some(run.config.steps.saturating_sub(done) as f64 / rate(run)?)
+    };
+    let times: Vec<f64> = able().filter_map(one).collect();
+    if times.is_empty() {
+        return None;
+    }
+    Some(match race.pace {
+        Pace::Steps => times.iter().sum(),
+        Pace::Seconds => times.iter().copied().fold(f64::INFINITY, f64::min) * times.len() as f64,
+    })
+}
+
+/// What a race has shown, and the next experiment with its words.
+pub fn say(race: &Race) -> Option<(String, Next, String)> {
+    if race.doing != Doing::Done {
+        return None;
+    }
+    let (shown, next) = verdict(&race.runs)?;
+    let name = |at: usize| name_of(&race.runs[at]);
+    let share = |at: usize| accuracy(&race.runs[at]).map_or("–".into(), format::percent);
+    let words = match shown {
+        Verdict::AllSolve { first: Some(at) } => fill("train.all_solve_first", &[("name", &name(at))]),
+        Verdict::AllSolve { first: None } => t("train.all_solve").into(),
+        Verdict::NoneLearns => fill("train.none_learns", &[("chance", &format::percent(race.runs[0].chance))]),
+        Verdict::Alike => t("train.alike").into(),
+        Verdict::Apart { best, worst, reach } => {
+            let (a, b, x, y) = (name(best), name(worst), share(best), share(worst));
+            let mut words = fill("train.apart", &[("best", &a), ("worst", &b), ("high", &x), ("low", &y)]);
+            if let Some(reach) = reach {
+                words += &fill("train.reach", &[("worst", &b), ("distance", &reach.to_string())]);
+            }
+            words
+        }
+    };
+    let next_words = match next {
+        Next::Length(n) => fill("train.next_length", &[("n", &n.to_string())]),
+        Next::Steps(n) => fill("train.next_steps", &[("n", &n.to_string())]),
+        Next::Layers(n) => fill("train.next_layers", &[("n", &n.to_string())]),
+        Next::Seed(n) => fill("train.next_seed", &[("n", &n.to_string())]),
+    };
+    Some((words, next, next_words))
+}

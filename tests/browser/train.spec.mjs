@@ -1,0 +1,140 @@
+// The place Train: runs side by side, driven, drawn and judged.
+import { readFile } from 'node:fs/promises';
+import { test, expect } from './lab.mjs';
+
+// So small that a step takes milliseconds on any adapter.
+const SMALL = '?v=1&view=train&task=copy&train.length=8&train.width=16&heads=2&train.batch=8&train.rate=0.01';
+
+const step = async (page) => Number(/(\d[\d,]*)/.exec(await page.locator('#race-status').textContent())?.[1].replaceAll(',', '') ?? -1);
+const doing = (page, what) => expect(page.locator('#race-controls')).toHaveAttribute('data-doing', what, { timeout: 90_000 });
+
+async function ready(lab, more = '') {
+  const page = await lab.open(SMALL + more);
+  await doing(page, 'ready');
+  return page;
+}
+
+for (const gpu of [true, false]) {
+  test(`two models learn to copy, ${gpu ? 'with' : 'without'} WebGPU`, async ({ lab }) => {
+    test.setTimeout(180_000);
+    const page = await lab.open(`${SMALL}&variant=full,linear&train.steps=120`, { gpu });
+    await doing(page, 'ready');
+    await expect(page.locator('#race-status')).toContainText('on this machine');
+    await page.locator('#race-start').click();
+    await doing(page, 'done');
+    await expect(page.locator('#runs tbody tr')).toHaveCount(2);
+    // The loss of the last judgement is below that of guessing among twelve symbols, in both.
+    for (const row of [0, 1]) {
+      const cells = await page.locator('#runs tbody tr').nth(row).locator('td').allTextContents();
+      expect(cells[2]).toBe('120');
+      expect(Number(cells[3])).toBeLessThan(Math.log(12));
+      expect(parseFloat(cells[4])).toBeGreaterThan(100 / 12);
+    }
+    for (const chart of ['loss', 'accuracy', 'distance']) {
+      expect(await page.locator(`#chart-${chart} circle`).count()).toBeGreaterThan(1);
+    }
+    await expect(page.locator('#verdict')).toContainText('Next:');
+  });
+}
+
+test('a race is paused, stepped, resumed and stopped', async ({ lab }) => {
+  test.setTimeout(180_000);
+  const page = await ready(lab, '&variant=full,linear&train.steps=5000');
+  await page.locator('#race-start').click();
+  await doing(page, 'running');
+  await expect.poll(() => step(page), { timeout: 60_000 }).toBeGreaterThan(3);
+  await page.locator('#race-pause').click();
+  await doing(page, 'paused');
+  const at = await step(page);
+  await page.waitForTimeout(700);
+  expect(await step(page)).toBe(at);
+  await page.locator('#race-step').click();
+  await expect.poll(() => step(page)).toBe(at + 1);
+  await doing(page, 'paused');
+  // An edit says what a restart would change, and changes nothing yet.
+  await page.locator('#train-layers').fill('3');
+  await page.locator('#train-layers').blur();
+  await expect(page.locator('#race-changed')).toContainText('layers 2 → 3');
+  await page.locator('#race-pause').click();
+  await expect.poll(() => step(page), { timeout: 60_000 }).toBeGreaterThan(at + 1);
+  await page.locator('#race-stop').click();
+  await doing(page, 'stopped');
+  // A copy of the first goes on with the form's settings, or says why it cannot.
+  await page.locator('#train-layers').fill('2');
+  await page.locator('#train-layers').blur();
+  await page.locator('#train-rate').fill('0.002');
+  await page.locator('#train-rate').blur();
+  await page.locator('#copy-0').click();
+  await expect(page.locator('#runs tbody tr')).toHaveCount(3);
+  await expect(page.locator('#runs tbody tr').nth(2)).toContainText('copied at step');
+});
+
+test('a hidden page trains nothing, and goes on when it is seen again', async ({ lab }) => {
+  test.setTimeout(180_000);
+  const page = await ready(lab, '&variant=full,linear&train.steps=5000');
+  await page.locator('#race-start').click();
+  await expect.poll(() => step(page), { timeout: 60_000 }).toBeGreaterThan(3);
+  const hide = (hidden) =>
+    page.evaluate((value) => {
+      Object.defineProperty(document, 'hidden', { configurable: true, get: () => value });
+      document.dispatchEvent(new Event('visibilitychange'));
+    }, hidden);
+  await hide(true);
+  // The turn at hand may still come in.
+  await page.waitForTimeout(1500);
+  const before = await step(page);
+  await page.waitForTimeout(1500);
+  expect(await step(page)).toBe(before);
+  await hide(false);
+  await expect.poll(() => step(page), { timeout: 60_000 }).toBeGreaterThan(before);
+});
+
+test('a race outlives the page, and a run its browser', async ({ lab }) => {
+  test.setTimeout(240_000);
+  const page = await ready(lab, '&variant=full,linear&train.steps=5000');
+  await page.locator('#race-start').click();
+  await expect.poll(() => step(page), { timeout: 60_000 }).toBeGreaterThan(3);
+  await page.locator('#race-pause').click();
+  await doing(page, 'paused');
+  const at = await step(page);
+  const figures = await page.locator('#runs tbody tr').first().locator('td').nth(2).textContent();
+  // What was reached is on the shelf a moment later.
+  await page.waitForTimeout(500);
+  await page.reload();
+  await doing(page, 'paused');
+  expect(await step(page)).toBe(at);
+  expect(await page.locator('#runs tbody tr').first().locator('td').nth(2).textContent()).toBe(figures);
+  await page.locator('#race-pause').click();
+  await expect.poll(() => step(page), { timeout: 60_000 }).toBeGreaterThan(at);
+  await page.locator('#race-pause').click();
+  await doing(page, 'paused');
+  const [download] = await Promise.all([page.waitForEvent('download'), page.locator('#save-0').click()]);
+  expect(download.suggestedFilename()).toMatch(/^full-\d+\.safetensors$/);
+  const file = await readFile(await download.path());
+  const header = JSON.parse(file.subarray(8, 8 + Number(file.readBigUInt64LE(0))).toString());
+  expect(JSON.parse(header.__metadata__.config).task.id).toBe('copy');
+  const open = (name, buffer) => page.locator('#open-run').setInputFiles({ name, mimeType: 'application/octet-stream', buffer });
+  await open('full.safetensors', file);
+  await expect(page.locator('#runs tbody tr')).toHaveCount(3);
+  await open('broken.safetensors', file.subarray(0, 200));
+  await expect(page.locator('#banner-refused')).toContainText('safetensors');
+  await expect(page.locator('#runs tbody tr')).toHaveCount(3);
+});
+
+test('what cannot be trained is refused in words, and the others are trained', async ({ lab }) => {
+  const page = await ready(lab, '&variant=full,linformer&train.steps=20');
+  await expect(page.locator('#runs tbody tr').nth(1)).toContainText('causal');
+  await page.locator('#race-start').click();
+  await doing(page, 'done');
+  expect(await page.locator('#runs tbody tr').nth(0).locator('td').nth(2).textContent()).toBe('20');
+});
+
+for (const width of [360, 1280]) {
+  test(`nothing of the place Train is wider than ${width} px`, async ({ lab, page }) => {
+    await page.setViewportSize({ width, height: 900 });
+    await ready(lab, '&variant=full,linear&train.steps=20');
+    await page.locator('#race-start').click();
+    await doing(page, 'done');
+    expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBeLessThanOrEqual(width);
+  });
+}

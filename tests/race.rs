@@ -1,0 +1,309 @@
+//! Runs side by side in the engine: in step, for equal seconds, paused, hidden, copied, refused, and over the loss of a device.
+
+use attention_lab::gpu::Options;
+use attention_lab::lab::protocol::{Backend, Command, Event};
+use attention_lab::lab::shelf::Shelf;
+use attention_lab::lab::train::RunConfig;
+use attention_lab::lab::train::orders::{Doing, News, Order, Pace, RunFacts, Sample};
+use attention_lab::lab::{Engine, Handle};
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+/// The interpreter, and the GPU unless `LAB_NO_GPU=1` says that there is none.
+fn backends() -> Vec<Backend> {
+    let no_gpu = std::env::var("LAB_NO_GPU").is_ok_and(|v| v == "1");
+    if no_gpu { vec![Backend::Cpu] } else { vec![Backend::Cpu, Backend::Gpu] }
+}
+
+fn config(variant: &str) -> RunConfig {
+    let params = if variant == "sliding_window" { r#", "params": {"window": 2}"# } else { "" };
+    let text = format!(
+        r#"{{"task": {{"id": "copy", "symbols": 5, "items": 4}},
+            "model": {{"d_model": 16, "heads": 2, "dropout": 0.1, "attention": [{{"variant": "{variant}"{params}}}]}},
+            "optimiser": {{"rate": 0.01, "warmup": 3}},
+            "batch": 8, "steps": 24, "log_every": 5, "evaluation": {{"every": 12, "batches": 2}}}}"#
+    );
+    RunConfig::parse(&text).unwrap_or_else(|e| panic!("{e}"))
+}
+
+fn order(order: Order) -> Command {
+    Command::Train { order: Box::new(order) }
+}
+
+fn start(variants: &[&str], pace: Pace) -> Command {
+    order(Order::Start { runs: variants.iter().map(|v| config(v)).collect(), pace })
+}
+
+/// What is known of a race at its end, as a page folds it.
+#[derive(Default)]
+struct Known {
+    runs: Vec<RunFacts>,
+    doing: Doing,
+    seen: Vec<Doing>,
+    lost: usize,
+    saved: usize,
+    problems: Vec<String>,
+}
+
+impl Known {
+    fn fold(&mut self, event: &Event) {
+        match event {
+            Event::DeviceLost { .. } => self.lost += 1,
+            Event::Refused { reason, .. } => self.problems.push(reason.clone()),
+            Event::Training { news } => match &**news {
+                News::Runs { runs, doing, .. } => {
+                    self.runs.clone_from(runs);
+                    self.doing = *doing;
+                }
+                News::Doing { doing } => {
+                    self.doing = *doing;
+                    self.seen.push(*doing);
+                }
+                News::Samples { of } => {
+                    for (run, samples) in of {
+                        self.runs[*run].samples.extend_from_slice(samples);
+                    }
+                }
+                News::Failed { run, failed } => self.runs[*run].failed = Some(failed.clone()),
+                News::NotKept { reason } => self.problems.push(reason.clone()),
+                News::Saved { .. } => self.saved += 1,
+            },
+            _ => {}
+        }
+    }
+
+    fn losses(&self, run: usize) -> Vec<(u64, u32)> {
+        self.runs[run].samples.iter().map(|sample| (sample.step, sample.loss.to_bits())).collect()
+    }
+
+    fn last(&self, run: usize) -> &Sample {
+        self.runs[run].samples.last().unwrap_or_else(|| panic!("nothing seen of run {run}"))
+    }
+}
+
+/// Serves commands one after the other; `react` sees each event and may send more.
+fn serve(backend: Backend, commands: Vec<Command>, react: impl Fn(&Handle, &Event) + 'static) -> Known {
+    serve_with(&Shelf::Nowhere, backend, commands, react)
+}
+
+fn serve_with(
+    shelf: &Shelf,
+    backend: Backend,
+    commands: Vec<Command>,
+    react: impl Fn(&Handle, &Event) + 'static,
+) -> Known {
+    let known = Rc::new(RefCell::new(Known::default()));
+    let handle: Rc<RefCell<Option<Handle>>> = Rc::default();
+    let (log, own) = (known.clone(), handle.clone());
+    let (sender, mut engine) = Engine::new(Options::default(), move |event| {
+        if let Some(handle) = &*own.borrow() {
+            react(handle, &event);
+        }
+        log.borrow_mut().fold(&event);
+    });
+    *handle.borrow_mut() = Some(sender.clone());
+    engine.set_shelf(shelf.clone());
+    pollster::block_on(async {
+        for command in std::iter::once(Command::Start { backend }).chain(commands) {
+            sender.send(command);
+            engine.drain().await;
+        }
+    });
+    known.take()
+}
+
+fn quiet(_: &Handle, _: &Event) {}
+
+/// Sends `command` when something is first seen of a run behind `step`.
+fn once_behind(step: u64, command: Command) -> impl Fn(&Handle, &Event) {
+    let sent = Cell::new(false);
+    move |handle, event| {
+        let Event::Training { news } = event else { return };
+        let News::Samples { of } = &**news else { return };
+        if of.iter().any(|(_, samples)| samples.iter().any(|s| s.step > step)) && !sent.replace(true) {
+            handle.send(command.clone());
+        }
+    }
+}
+
+#[test]
+fn runs_go_step_for_step_to_their_end() {
+    for backend in backends() {
+        let known = serve(backend, vec![start(&["full", "sliding_window"], Pace::Steps)], quiet);
+        assert_eq!(known.doing, Doing::Done, "{backend:?}");
+        for run in 0..2 {
+            let (facts, last) = (&known.runs[run], known.last(run));
+            assert_eq!(last.step, 24);
+            assert!(last.loss < facts.samples[0].loss, "{backend:?}: {:?}", facts.samples);
+            assert!(last.seconds > 0.0 && facts.bytes > 0 && facts.flops > 0 && facts.weights > 0);
+            let judged: Vec<u64> = facts.samples.iter().filter(|s| s.held.is_some()).map(|s| s.step).collect();
+            assert_eq!(judged, [12, 24]);
+            let held = last.held.as_ref().expect("judged at the end");
+            assert!(held.loss > 0.0 && held.score.tokens.judged > 0 && !held.score.by_distance.is_empty());
+        }
+        let steps = |run: usize| known.runs[run].samples.iter().map(|s| s.step).collect::<Vec<_>>();
+        assert_eq!(steps(0), steps(1), "step for step");
+        assert_ne!(known.losses(0), known.losses(1));
+    }
+}
+
+#[test]
+fn equal_seconds_end_with_the_first_that_is_done() {
+    let mut long = config("full");
+    long.model.d_model = 64;
+    long.steps = 100_000;
+    let runs = vec![config("full"), long];
+    let known = serve(Backend::Cpu, vec![order(Order::Start { runs, pace: Pace::Seconds })], quiet);
+    assert_eq!(known.doing, Doing::Done);
+    assert_eq!(known.last(0).step, 24);
+    let (first, other) = (known.last(0), known.last(1));
+    assert!(other.step < 100_000 && other.seconds >= first.seconds, "{first:?} {other:?}");
+}
+
+#[test]
+fn a_pause_a_single_step_and_a_lost_device_change_no_loss() {
+    for backend in backends() {
+        // Steps are single ones here, so that all of them are seen.
+        let run = RunConfig { log_every: 1, ..config("full") };
+        let begin = || order(Order::Start { runs: vec![run.clone()], pace: Pace::Steps });
+        let whole = serve(backend, vec![begin()], quiet);
+        let resume = || order(Order::Resume { pace: Pace::Steps });
+        let commands = vec![begin(), order(Order::Step), Command::LoseDevice, resume()];
+        let pieces = serve(backend, commands, once_behind(0, order(Order::Pause)));
+        assert!(pieces.seen.contains(&Doing::Paused), "{backend:?}: {:?}", pieces.seen);
+        assert_eq!(pieces.lost, usize::from(backend == Backend::Gpu));
+        assert_eq!(pieces.losses(0), whole.losses(0), "{backend:?}");
+        assert_eq!(pieces.last(0).held, whole.last(0).held);
+    }
+}
+
+#[test]
+fn a_hidden_page_trains_nothing_until_it_is_seen() {
+    let hide = |visible| Command::Visible { visible };
+    let hidden = serve(Backend::Cpu, vec![hide(false), start(&["full"], Pace::Steps)], quiet);
+    assert_eq!((hidden.doing, hidden.runs[0].samples.len()), (Doing::Running, 0));
+    let seen = serve(Backend::Cpu, vec![hide(false), start(&["full"], Pace::Steps), hide(true)], quiet);
+    assert_eq!((seen.doing, seen.last(0).step), (Doing::Done, 24));
+}
+
+#[test]
+fn a_copy_goes_on_from_where_it_was_copied() {
+    for backend in backends() {
+        let other = RunConfig { optimiser: Default::default(), steps: 30, ..config("full") };
+        let commands = vec![
+            order(Order::Start { runs: vec![config("full")], pace: Pace::Steps }),
+            order(Order::Fork { run: 0, config: Box::new(other) }),
+            order(Order::Resume { pace: Pace::Steps }),
+        ];
+        let known = serve(backend, commands, quiet);
+        assert_eq!(known.runs[1].forked, Some((0, 24)));
+        assert_eq!(known.losses(1)[..known.losses(0).len()], known.losses(0)[..]);
+        assert_eq!((known.last(0).step, known.last(1).step), (24, 30));
+        // A model with other tensors can't take the weights, and says so.
+        let wider = serve(
+            backend,
+            vec![start(&["full"], Pace::Steps), {
+                let mut config = config("full");
+                config.model.d_model = 32;
+                order(Order::Fork { run: 0, config: Box::new(config) })
+            }],
+            quiet,
+        );
+        let failed = wider.runs[1].failed.as_ref().expect("refused");
+        assert!(failed.reason.contains("it takes"), "{failed:?}");
+    }
+}
+
+#[test]
+fn what_cannot_be_trained_is_refused_with_the_nearest_that_can() {
+    let mut odd = config("full");
+    odd.model.heads = 3;
+    for (run, reason, nearest) in [(config("linformer"), "causal", ""), (odd, "heads: 3", "divisor of d_model")] {
+        let known = serve(
+            Backend::Cpu,
+            vec![order(Order::Start { runs: vec![run, config("full")], pace: Pace::Steps })],
+            quiet,
+        );
+        let failed = known.runs[0].failed.as_ref().expect("refused");
+        assert!(failed.reason.contains(reason), "{failed:?}");
+        assert!(failed.nearest.as_ref().is_some_and(|n| n.contains(nearest)), "{failed:?}");
+        // The other one is trained all the same.
+        assert_eq!(known.last(1).step, 24);
+    }
+    let none = serve(Backend::Cpu, vec![order(Order::Start { runs: vec![], pace: Pace::Steps })], quiet);
+    assert_eq!(none.doing, Doing::Nothing);
+}
+
+#[test]
+fn runs_that_were_prepared_are_timed_and_start_from_the_beginning() {
+    for backend in backends() {
+        let runs = vec![config("full")];
+        let begin = || order(Order::Start { runs: runs.clone(), pace: Pace::Steps });
+        let known = serve(backend, vec![order(Order::Prepare { runs: runs.clone() }), begin()], quiet);
+        assert!(known.runs[0].step_seconds.is_some_and(|s| s > 0.0), "{backend:?}");
+        // It was not made a second time, and had learned nothing from being timed.
+        assert!(known.seen.iter().filter(|doing| **doing == Doing::Preparing).count() == 1);
+        let cold = serve(backend, vec![begin()], quiet);
+        let at_end = |known: &Known| known.last(0).loss.to_bits();
+        assert_eq!(at_end(&known), at_end(&cold));
+    }
+}
+
+#[test]
+fn a_run_that_was_stopped_gives_its_memory_back_and_can_go_on() {
+    let stop = order(Order::Stop);
+    let commands = vec![
+        order(Order::Start { runs: vec![RunConfig { log_every: 1, ..config("full") }], pace: Pace::Steps }),
+        order(Order::Resume { pace: Pace::Steps }),
+    ];
+    let known = serve(Backend::Cpu, commands, once_behind(0, stop));
+    assert!(known.seen.contains(&Doing::Stopped), "{:?}", known.seen);
+    assert_eq!((known.doing, known.last(0).step), (Doing::Done, 24));
+}
+
+#[test]
+fn a_race_outlives_the_engine_and_goes_on_as_if_never_stopped() {
+    for backend in backends() {
+        let runs =
+            || vec![RunConfig { log_every: 1, ..config("full") }, RunConfig { log_every: 1, ..config("linear") }];
+        let begin = || order(Order::Start { runs: runs(), pace: Pace::Steps });
+        let whole = serve(backend, vec![begin()], quiet);
+        let shelf = Shelf::Memory(Rc::default());
+        let first = serve_with(&shelf, backend, vec![begin()], once_behind(0, order(Order::Pause)));
+        assert!(first.seen.contains(&Doing::Paused), "{backend:?}: {:?}", first.seen);
+        // Nothing is trained and nothing prepared in its place before it is asked for.
+        let prepare = order(Order::Prepare { runs: runs() });
+        let back = serve_with(&shelf, backend, vec![order(Order::Recall), prepare], quiet);
+        assert_eq!((back.doing, back.losses(0)), (Doing::Paused, first.losses(0)), "{backend:?}");
+        assert!(back.losses(0).len() < whole.losses(0).len());
+        let commands = vec![order(Order::Recall), order(Order::Resume { pace: Pace::Steps })];
+        let second = serve_with(&shelf, backend, commands, quiet);
+        assert_eq!(second.doing, Doing::Done);
+        for run in 0..2 {
+            assert_eq!(second.losses(run), whole.losses(run), "{backend:?}: run {run}");
+        }
+    }
+}
+
+#[test]
+fn a_saved_run_is_opened_elsewhere_and_a_broken_file_is_refused() {
+    let kept = Rc::new(RefCell::new(std::collections::BTreeMap::new()));
+    let shelf = Shelf::Memory(kept.clone());
+    let commands = vec![start(&["full"], Pace::Steps), order(Order::Save { run: 0 })];
+    assert_eq!(serve_with(&shelf, Backend::Cpu, commands, quiet).saved, 1);
+    let file = kept.borrow()["file"].clone();
+    let elsewhere = Shelf::Memory(Rc::new(RefCell::new([("file".to_owned(), file.clone())].into())));
+    let opened = serve_with(&elsewhere, Backend::Cpu, vec![order(Order::Open), order(Order::Step)], quiet);
+    assert_eq!(opened.runs.len(), 1);
+    assert_eq!(opened.runs[0].config, {
+        let mut config = config("full");
+        config.complete(u64::MAX).unwrap();
+        config
+    });
+    for bytes in [vec![], vec![7; 100], file[..file.len() - 1].to_vec()] {
+        let broken = Shelf::Memory(Rc::new(RefCell::new([("file".to_owned(), bytes)].into())));
+        let refused = serve_with(&broken, Backend::Cpu, vec![order(Order::Open)], quiet);
+        assert!(refused.runs.is_empty() && refused.problems.len() == 1, "{:?}", refused.problems);
+        assert!(refused.problems[0].contains("checkpoint"), "{:?}", refused.problems);
+    }
+}
