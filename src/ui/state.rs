@@ -333,7 +333,7 @@ fn learn(race: &mut Race, news: News) {
         }
         News::NotKept { reason } => race.not_kept = Some(reason),
         News::Saved { run } => {
-            let name = race.runs.get(run).map(|run| super::race::file_name(run)).unwrap_or_default();
+            let name = race.runs.get(run).map(super::race::file_name).unwrap_or_default();
             leptos::task::spawn_local(async move {
                 let _ = super::browser::save_kept("file", &name).await;
             });
