@@ -9,7 +9,7 @@
 //! the idea of a rule and its block list is that of Dong et al., 2024, "Flex Attention", arXiv:2412.05496.
 
 use super::restricted::Pattern;
-use super::{Causal, Extra, Family, PatternForm, Init, Inputs, Paper, Param, ParamKind, Reference, Refusal, Setup, Variant};
+use super::{Causal, Extra, Family, Init, Inputs, Paper, Param, ParamKind, PatternForm, Reference, Refusal, Setup, Variant};
 use crate::graph::Real;
 use crate::pattern::expression::{At, Expression};
 use crate::pattern::{Bits, Rule};

@@ -99,6 +99,16 @@ test('an attribute that changes changes the figure, and a bad one is named', asy
   expect(await page.locator('#a .embedded').evaluate((root) => getComputedStyle(root).colorScheme)).toBe('dark');
 });
 
+test('an element takes a rule of one\'s own', async ({ lab }) => {
+  const page = await host(lab, '<attention-lab id="a" variant="custom" rule="j == i" view="mask" n="16" gpu="cpu" run="auto"></attention-lab>');
+  await expect(page.locator('#a #plate-0')).toHaveAttribute('data-drawn', 'exact', { timeout: 30_000 });
+  await expect(page.locator('#a #state-line')).toContainText('rule j == i');
+  await page.evaluate(() => document.getElementById('a').setAttribute('rule', 'j <='));
+  await expect.poll(async () => (await heard(page, 'a', 'error')).at(-1)).toMatchObject({ key: 'rule' });
+  await page.evaluate(() => document.getElementById('a').set({ rule: 'abs(i - j) < 2' }));
+  await expect(page.locator('#a #state-line')).toContainText('rule abs(i - j) < 2');
+});
+
 test('a program runs, sets, pauses and exports an element', async ({ lab }) => {
   const page = await host(lab, '<attention-lab id="a" variant="full,linear" view="speed" heads="1" dim="16" gpu="cpu"></attention-lab>');
   await expect(page.locator('#a #run')).toBeVisible({ timeout: 30_000 });
