@@ -188,6 +188,7 @@ impl<'a> Call<'a> {
         let masking = match &self.op.rule {
             Rule::All { .. } | Rule::Listed { .. } => Masking::Diagonal,
             Rule::Window { dilation: 0 | 1, global: 0, .. } => Masking::Band,
+            Rule::Window { dilation: 0 | 1, .. } => Masking::BandAndGlobal,
             Rule::Bits { .. } => Masking::Bits,
             rule => Masking::Rule { function: rule.function(), by_head: rule.by_head() },
         };

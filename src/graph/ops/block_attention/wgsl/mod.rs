@@ -53,6 +53,8 @@ pub enum Masking {
     Diagonal,
     /// Those at most `reach` tokens away, only backwards when causal: two comparisons.
     Band,
+    /// Those of a band, and all of the first tokens, as queries and as keys; never ahead when causal: some comparisons.
+    BandAndGlobal,
     /// What this function of `shaders/lib/mask.wesl` says, with a rule for each head where heads differ.
     Rule { function: &'static str, by_head: bool },
     /// Those whose bit is set behind the list.

@@ -63,7 +63,7 @@ impl Text {
                 line!(self, "            s0 = select(vec4<f32>({LOWEST}), s0, listed);");
             }
             _ if matches!(self.spec.staging, Staging::Chosen | Staging::Readers) => self.mask_chosen(),
-            Masking::Diagonal | Masking::Band => {
+            Masking::Diagonal | Masking::Band | Masking::BandAndGlobal => {
                 line!(self, "            if !whole || j + 4u > stop {{");
                 for r in 0..rows {
                     line!(self, "                s{r} = masked(s{r}, i{r}, j, stop);");
@@ -120,7 +120,7 @@ impl Text {
         }
     }
 
-    /// `masked(scores, owned row, first streamed row, end of the streamed rows)`, where comparisons with the ends of one range
+    /// `masked(scores, owned row, first streamed row, end of the streamed rows)`, where comparisons with the ends of a few ranges
     /// decide.
     pub(super) fn mask_function(&mut self) {
         if self.spec.words() > 0 {
@@ -133,6 +133,9 @@ impl Text {
         self.reach_function();
         line!(self, "fn masked(s: vec4<f32>, i: u32, j: u32, stop: u32) -> vec4<f32> {{");
         line!(self, "    let others = vec4<u32>(j, j + 1u, j + 2u, j + 3u);");
+        if self.spec.masking == Masking::BandAndGlobal {
+            return self.band_or_global();
+        }
         let (low, high) = self.range_of("i", "i");
         line!(self, "    let high = min(stop, {});", high.as_deref().unwrap_or("stop"));
         let behind = if low.is_some() { " & (others >= vec4<u32>(low))" } else { "" };
@@ -142,9 +145,45 @@ impl Text {
         line!(self, "    return select(vec4<f32>({LOWEST}), s, (others < vec4<u32>(high)){behind});\n}}");
     }
 
+    /// The rest of `masked` where the first tokens see all and are seen by all, besides a band.
+    fn band_or_global(&mut self) {
+        let others_in = |low: &str, high: &str| format!("(others >= vec4<u32>({low})) & (others < vec4<u32>({high}))");
+        let (band, order) = (self.bounds(true, "i", "i"), self.bounds(false, "i", "i"));
+        let or = |bound: Option<String>, other: &str| bound.unwrap_or_else(|| other.to_owned());
+        let (place, shift) = self.places();
+        line!(self, "    let count = i32(min(u.rule.count, 0x3fffffffu));\n    let place = i32(i){place};");
+        line!(self, "    let first = u32(max(-({shift}), 0));\n    let end = u32(max(count - {shift}, 0));");
+        line!(self, "    let low = {};\n    let high = {};", or(band.0, "0u"), or(band.1, "stop"));
+        line!(self, "    let least = {};\n    let most = min(stop, {});", or(order.0, "0u"), or(order.1, "stop"));
+        line!(self, "    let near = {};", others_in("low", "high"));
+        line!(self, "    let linked = ({}) | vec4<bool>(place >= 0 && place < count);", others_in("first", "end"));
+        line!(self, "    let ok = (near | linked) & {};", others_in("least", "most"));
+        line!(self, "    return select(vec4<f32>({LOWEST}), s, ok);\n}}");
+    }
+
+    /// Where no owned row is global, leaves out of a run what lies between the global tokens and the band, and behind that.
+    pub(super) fn skip_between(&mut self, last: &str) {
+        let (Some(low), Some(high)) = self.bounds(true, "first_row", last) else { return };
+        let (place, shift) = self.places();
+        line!(self, "        let count = i32(min(u.rule.count, 0x3fffffffu));");
+        line!(self, "        let linked = u32(max(count - {shift}, 0));");
+        line!(self, "        if i32(first_row){place} >= count || i32{last}{place} < 0 {{");
+        line!(self, "            let near = {low};");
+        line!(self, "            stop = min(stop, select(max({high}, linked), linked, near >= stop));");
+        line!(
+            self,
+            "            start += select(0u, (max(start, near) - start) / 4u * 4u, start >= linked);\n        }}"
+        );
+    }
+
+    /// Added to an owned row, and to a streamed one, for its position among the keys: queries and keys end together.
+    fn places(&self) -> (&'static str, &'static str) {
+        if self.queries { (" + bitcast<i32>(u.rule.shift)", "0") } else { ("", "bitcast<i32>(u.rule.shift)") }
+    }
+
     /// How far a band reaches, so that adding it to a position stays within 32 bits.
     fn reach_function(&mut self) {
-        if self.spec.masking == Masking::Band {
+        if matches!(self.spec.masking, Masking::Band | Masking::BandAndGlobal) {
             line!(self, "fn reach() -> i32 {{\n    return i32(min(u.rule.reach, 0x3fffffffu));\n}}");
         }
     }
@@ -152,10 +191,15 @@ impl Text {
     /// The streamed rows that the owned rows `first..=last` may meet: the first one and the end of them, as expressions; none
     /// where there is no such bound. Of rules that are ranges, for whole ones more than is allowed.
     pub(super) fn range_of(&self, first: &str, last: &str) -> (Option<String>, Option<String>) {
+        self.bounds(self.spec.masking == Masking::Band, first, last)
+    }
+
+    /// The same of a band, or of what is not ahead when causal.
+    fn bounds(&self, band: bool, first: &str, last: &str) -> (Option<String>, Option<String>) {
         // How far a streamed row may lie before and after the row of its own position.
-        let (ahead, back) = match self.spec.masking {
-            Masking::Band => ("select(reach(), 0, u.rule.causal != 0u)", Some("reach()")),
-            _ => ("select(0x3fffffff, 0, u.rule.causal != 0u)", None),
+        let (ahead, back) = match band {
+            true => ("select(reach(), 0, u.rule.causal != 0u)", Some("reach()")),
+            false => ("select(0x3fffffff, 0, u.rule.causal != 0u)", None),
         };
         let bound = |row: &str, sign: &str, by: &str, end: &str| {
             let shift = if self.queries { "+" } else { "-" };

@@ -135,7 +135,7 @@ impl Text {
             Masking::Bits => {
                 line!(self, "    let bits_at = u.rule.reach + bh % u.rule.part * u.n * (u.rule.slot / 32u);");
             }
-            Masking::Diagonal | Masking::Band | Masking::Rounds { .. } => {}
+            Masking::Diagonal | Masking::Band | Masking::BandAndGlobal | Masking::Rounds { .. } => {}
         }
         self.distances_of_head();
         let place = if gathers { format!("min(i0, u.{own} - 1u)") } else { "block".to_owned() };
@@ -237,6 +237,9 @@ impl Text {
         }
         if let Some(high) = high {
             line!(self, "        stop = min(stop, {high});");
+        }
+        if self.spec.masking == Masking::BandAndGlobal {
+            self.skip_between(&last);
         }
         self.within_reach(&last);
         body(self);
