@@ -37,6 +37,21 @@ for (const gpu of [true, false]) {
   });
 }
 
+test('runs on the graphics adapter go on when the device is lost', async ({ lab }) => {
+  test.setTimeout(300_000);
+  lab.expectErrors(/lost|destroyed/i);
+  const page = await lab.open(`${SMALL}&variant=full,linear&train.steps=10`);
+  await doing(page, 'ready');
+  await page.locator('#use-gpu').click();
+  await expect(page.locator('.colophon')).toContainText('webgpu', { timeout: 60_000 });
+  await page.locator('#race-start').click();
+  await expect.poll(() => step(page), { timeout: 120_000 }).toBeGreaterThan(0);
+  await page.evaluate(() => window.attentionLab.command('{"type":"lose_device"}'));
+  await expect(page.locator('#banner-lost')).toBeVisible({ timeout: 60_000 });
+  await expect(page.locator('#race-controls')).toHaveAttribute('data-doing', 'done', { timeout: 200_000 });
+  for (const row of [0, 1]) expect(await page.locator('#runs tbody tr').nth(row).locator('td').nth(2).textContent()).toBe('10');
+});
+
 test('a race is paused, stepped, resumed and stopped', async ({ lab }) => {
   test.setTimeout(180_000);
   const page = await ready(lab, '&variant=full,linear&train.steps=5000');

@@ -141,6 +141,7 @@ impl Engine {
                 entrant.probe().await?;
             }
             if watch.stop() {
+                self.say(News::Doing { doing: Doing::Nothing });
                 return Err(Fault::Stopped);
             }
             race.entrants.push(entrant);

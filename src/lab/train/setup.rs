@@ -191,7 +191,7 @@ pub fn runs(e: &Experiment) -> Vec<RunConfig> {
         run.optimiser = optimiser;
         run.batch = setup.batch;
         run.steps = steps;
-        run.evaluation.every = (steps / 20).max(1);
+        run.evaluation.every = (steps / 20).clamp(1, 50);
         // What the task decides is filled in; what can't be trained is said by who is asked to.
         let _ = run.complete(u64::MAX);
         run
