@@ -34,10 +34,28 @@ impl Matrix {
     fn random(seed: u64, kind: Kind, rule: Rule, n: usize, m: usize, rank: usize) -> Self {
         let draw = |stream, count| (0..count as u64).map(|i| normal(seed, stream, i) as f32).collect::<Vec<f32>>();
         // Far enough from zero to divide by.
-        let row_len = if let Kind::Filtered { taps } = kind { taps as usize } else { n };
+        let row_len = match kind {
+            Kind::Filtered { taps } => taps as usize,
+            Kind::Entmax => 4 * n + 1,
+            Kind::Spanned { distances } => n + distances as usize,
+            Kind::Chunked { rounds, .. } => n * (1 + rounds as usize) + 1,
+            _ => n,
+        };
         let rank = if kind == Kind::Cells { m } else { rank };
-        let row =
-            draw(2, HEADS * row_len).into_iter().map(|x| if kind == Kind::Ratio { 2.0 + x.abs() } else { x }).collect();
+        let shaped = |(at, x): (usize, f32)| match (kind, at % row_len) {
+            (Kind::Ratio, _) => 2.0 + x.abs(),
+            // Softmax in every other one.
+            (Kind::Entmax, at) if at == 4 * n => [0.0, 0.5][seed as usize % 2],
+            (Kind::Entmax, at) => [3.0 + x, -x.abs(), x.abs(), x][at % 4],
+            (Kind::Spanned { .. }, at) if at >= n => x.max(0.0),
+            // Slots of two buckets, and some that are never met.
+            (Kind::Chunked { .. }, at) if at >= n && at + 1 < row_len && x > 1.0 => u32::MAX as f32,
+            (Kind::Chunked { chunks, .. }, at) if at >= n && at + 1 < row_len => {
+                (x.abs() * 1000.0).floor() % (2 * chunks) as f32
+            }
+            _ => x,
+        };
+        let row = draw(2, HEADS * row_len).into_iter().enumerate().map(shaped).collect();
         Self { left: draw(0, HEADS * n * rank), right: draw(1, HEADS * m * rank), row, kind, rule, n, m, rank }
     }
 
@@ -61,7 +79,32 @@ impl Matrix {
 
     fn weight(&self, i: usize, j: usize) -> f64 {
         let row = || f64::from(self.row[HEAD * self.n + i]);
+        let of_head = self.row.len() / HEADS;
+        let own: Vec<f64> = self.row[HEAD * of_head..][..of_head].iter().map(|&x| f64::from(x)).collect();
         match self.kind {
+            Kind::Entmax => {
+                let (top, tau, share, epsilon) = (own[4 * i], own[4 * i + 1], own[4 * i + 2], own[4 * self.n]);
+                let below = self.product(i, j) - top;
+                let above = (epsilon * below - tau).max(0.0);
+                share * if epsilon == 0.0 { below.exp() } else { above.powf(1.0 / epsilon) }
+            }
+            Kind::Spanned { distances } => {
+                let distance = (j as i64 - i as i64 - (self.m as i64 - self.n as i64)).unsigned_abs();
+                let factor = if distance < distances.into() { own[self.n + distance as usize] } else { 0.0 };
+                factor * (self.product(i, j) - own[i]).exp()
+            }
+            Kind::Chunked { rounds, chunks } => {
+                let place = |round: usize, token: usize| {
+                    let slot = own[self.n * (round + 1) + token];
+                    (slot < 1e9).then_some((slot as u32 / chunks, slot as u32 % chunks))
+                };
+                let meets = |round| match (place(round, i), place(round, j)) {
+                    (Some((a, own)), Some((b, other))) => a == b && (other == own || (other + 1) % chunks == own),
+                    _ => false,
+                };
+                let score = if i == j { own[of_head - 1] } else { self.product(i, j) };
+                if (0..rounds as usize).any(meets) { (score - own[i]).exp() } else { 0.0 }
+            }
             Kind::Softmax => (self.product(i, j) - row()).exp(),
             Kind::Ratio => self.product(i, j) / row(),
             Kind::Plain | Kind::Filtered { .. } | Kind::Cells => self.product(i, j),
@@ -160,10 +203,19 @@ fn scores_weights_and_differences_are_the_matrix() {
         (Kind::Filtered { taps: 33 }, Rule::All { causal: false }, 8),
         (Kind::Filtered { taps: 233 }, Rule::All { causal: false }, 3),
         (Kind::Cells, Rule::All { causal: true }, 0),
+        (Kind::Entmax, Rule::All { causal: false }, 4),
+        (Kind::Entmax, Rule::All { causal: true }, 3),
+        (Kind::Spanned { distances: 31 }, Rule::All { causal: false }, 2),
+        (Kind::Chunked { rounds: 3, chunks: 5 }, Rule::All { causal: true }, 4),
+        (Kind::Chunked { rounds: 1, chunks: 1 }, Rule::All { causal: false }, 2),
     ];
     for (seed, (kind, rule, rank)) in cases.into_iter().enumerate() {
+        // Only there are queries and keys the same tokens.
+        let m = if matches!(kind, Kind::Chunked { .. }) { n } else { m };
         let x = Matrix::random(seed as u64, kind, rule, n, m, rank);
-        let y = Matrix::random(seed as u64 + 50, Kind::Softmax, Rule::All { causal: true }, n, m, rank);
+        // Full attention, or in its place another of the same kind.
+        let other = if rank < 4 { kind } else { Kind::Softmax };
+        let y = Matrix::random(seed as u64 + 50, other, Rule::All { causal: true }, n, m, rank);
         let (factors, other) = (x.upload(&gpu), y.upload(&gpu));
         for [rows, columns] in viewports(n, m) {
             for mean in [false, true] {

@@ -13,7 +13,7 @@
 
 use super::restricted::BLOCK;
 use super::{
-    Causal, Decision, Effective, Extra, Family, Form, Init, Inputs, OwnLoss, Paper, Param, ParamKind, Reference, Setup,
+    Causal, Decision, Effective, EffectiveKind, Extra, Family, Form, Init, Inputs, OwnLoss, Paper, Param, ParamKind, Reference, Setup,
     Variant, strips,
 };
 use crate::graph::ops::block_attention::BlockAttentionOptions;
@@ -171,18 +171,23 @@ fn graph(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> Node {
 fn effective(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> Effective {
     let factors = factors(g, x, s);
     let (_, lse) = attend(g, x, s, factors);
-    let scores = g.matmul_nt(x.q, x.k, 1.0);
-    let scores = g.scale(scores, strips::scale(s));
-    let lse = g.reshape(lse, &[s.batch, s.heads, s.length, 1]);
-    let below = g.sub(scores, lse);
-    // Beyond that only what has no weight can be.
-    let most = g.constant(&[], Data::Real(vec![80.0]));
-    let below = g.minimum(below, most);
-    let weights = g.exp(below);
     let factors = g.slice(factors, 1, 1..distances(s) + 1);
-    let factors = by_distance(g, factors, s, false);
-    let cells = g.mul(weights, factors);
-    strips::cells(x, s, cells)
+    spanned(g, x, s, lse, factors)
+}
+
+/// Softmax weights from their log-sum-exp `[B, H, N]` and factors by distance `[H, P]`.
+pub(super) fn spanned(g: &mut Graph, x: &Inputs<Node>, s: &Setup, lse: Node, factors: Node) -> Effective {
+    let distances = g.shape(factors)[1];
+    let factors = g.reshape(factors, &[1, s.heads, distances]);
+    let factors = g.broadcast_to(factors, &[s.batch, s.heads, distances]);
+    Effective {
+        left: g.scale(x.q, strips::scale(s)),
+        right: x.k,
+        row: Some(g.concat(&[lse, factors], 2)),
+        bias: None,
+        kind: EffectiveKind::Spanned { distances },
+        rule: Rule::All { causal: s.causal },
+    }
 }
 
 /// Σ z / H of section 2.1; nothing where spans are not learned. A span below nothing is none.
@@ -196,33 +201,6 @@ fn penalty(g: &mut Graph, x: &Inputs<Node>, _: &Setup) -> Node {
 fn naive_penalty<R: Real>(x: &Inputs<Vec<R>>, s: &Setup) -> R {
     let spans = x.extras.get("span").into_iter().flatten().filter(|z| z.to_f64() > 0.0);
     spans.fold(R::zero(), |sum, &z| sum + z) / R::from_f64(s.heads as f64)
-}
-
-/// `[H, P]` laid out for all pairs: `y[h, i, j] = x[h, i + M - N - j]`, of the size of that where it goes both ways, zero where
-/// there is none. `[1, H, N, M]`.
-pub(super) fn by_distance(g: &mut Graph, x: Node, s: &Setup, both_ways: bool) -> Node {
-    let (n, m, heads) = (s.length, s.keys, s.heads);
-    let count = g.shape(x)[1];
-    // One row, after whose end its beginning follows: each row of the matrix starts one element earlier.
-    let around = n + m;
-    let of_step = |step: usize| {
-        let ahead = if step < m { step as i64 } else { step as i64 - around as i64 };
-        let distance = m as i64 - n as i64 - ahead;
-        let distance = if both_ways { distance.abs() } else { distance };
-        usize::try_from(distance).map_or(count, |d| d.min(count)) as u32
-    };
-    let index: Vec<u32> = (0..heads).flat_map(|_| (0..around).map(of_step)).collect();
-    let index = g.constant(&[heads, around], Data::Index(index));
-    let x = g.pad(x, 1, 0, 1, 0.0);
-    let x = g.reshape(x, &[heads, count + 1, 1]);
-    let row = g.gather_rows(x, index);
-    let row = g.reshape(row, &[heads, 1, around]);
-    let rows = g.broadcast_to(row, &[heads, n, around]);
-    let rows = g.reshape(rows, &[heads, n * around]);
-    let rows = g.slice(rows, 1, 0..n * (around - 1));
-    let rows = g.reshape(rows, &[heads, n, around - 1]);
-    let rows = g.slice(rows, 2, 0..m);
-    g.reshape(rows, &[1, heads, n, m])
 }
 
 /// Each head's span and its ramp, `[1, 1, H, 2]`.

@@ -12,13 +12,26 @@ pub struct Effective {
     pub left: Node,
     /// `[B, H, M, R]`.
     pub right: Node,
-    /// `[B, H, N]`, as `kind` says; none for `Plain` and `Cells`.
+    /// `[B, H, N]` or what else `kind` says; none for `Plain` and `Cells`.
     pub row: Option<Node>,
     /// `[B, H, N, M]`, added to the product, where one was given.
     pub bias: Option<Node>,
     pub kind: EffectiveKind,
     /// Cells outside the rule are zero.
     pub rule: Rule,
+}
+
+/// Slots from here on are those of tokens that are never seen.
+const NEVER_SEEN: u64 = 1 << 31;
+
+/// Where a cell is: batch · heads + head, query and key, and how many of them there are.
+#[derive(Clone, Copy, Debug)]
+pub struct Cell {
+    pub head: usize,
+    pub i: usize,
+    pub j: usize,
+    pub n: usize,
+    pub m: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -31,24 +44,67 @@ pub enum EffectiveKind {
     Plain,
     /// `x + row[j - i + ⌊taps / 2⌋]`: a filter along the diagonals beside the product; `row` is `[B, H, taps]`, taps odd.
     Filtered { taps: usize },
+    /// α-entmax, `x` alone being the score. `row` is `[B, H, 4 N + 1]`: of each row its largest score t, τ, the share c of a weight
+    /// and a number that says nothing, and behind them ε = α - 1. A weight is `c [ε (x - t) - τ]_+ ^ (1/ε)`, and
+    /// `c exp(x - t)` where ε is 0.
+    Entmax,
+    /// `f exp(x - row)`, `x` alone being the score, with a factor by the distance of query and key: `row` is `[B, H, N + distances]`,
+    /// the log-sum-exp of each row and then the factors from distance 0 on. Farther ones are 0.
+    Spanned { distances: usize },
+    /// `exp(x - row)` for what meets in any of several rounds, `x` alone being the score: `row` is `[B, H, N + rounds N + 1]`, the
+    /// log-sum-exp of each row, in each round each token's slot, which is its bucket times `chunks` plus its chunk or beyond
+    /// all where it is never seen, and the score of a token with itself. A query meets the keys of its own slot and of the
+    /// one before, before the first chunk being the last.
+    Chunked { rounds: usize, chunks: usize },
     /// The cells themselves, for patterns that depend on the data and have no factors: `left` is `[B, H, N, M]`, and `right` is
     /// not read. Only for as long a sequence as a device has a tensor for.
     Cells,
 }
 
 impl EffectiveKind {
-    /// One allowed cell from the product `left_i · right_j` and the row's value.
-    pub fn cell(self, product: f64, row: f64) -> f64 {
+    /// One allowed cell from the product `left_i · right_j` and all of `row`.
+    pub fn weight(self, product: f64, row: &[f32], at: Cell) -> f64 {
+        let Cell { head, i, j, n, m } = at;
+        let own = |of_head: usize| row[head * of_head..][..of_head].iter().map(|&x| f64::from(x));
+        let value = |of_head: usize, place: usize| f64::from(row[head * of_head + place]);
         match self {
-            EffectiveKind::Softmax => (product - row).exp(),
-            EffectiveKind::Ratio => product / row,
+            EffectiveKind::Softmax => (product - value(n, i)).exp(),
+            EffectiveKind::Ratio => product / value(n, i),
             EffectiveKind::Plain | EffectiveKind::Filtered { .. } | EffectiveKind::Cells => product,
+            EffectiveKind::Entmax => {
+                let of_head = 4 * n + 1;
+                let [top, tau, share] = [0, 1, 2].map(|at| value(of_head, 4 * i + at));
+                let (epsilon, below) = (value(of_head, 4 * n), product - top);
+                let above = epsilon * below - tau;
+                match epsilon == 0.0 {
+                    true => share * below.exp(),
+                    false if above <= 0.0 => 0.0,
+                    false => share * above.powf(1.0 / epsilon),
+                }
+            }
+            EffectiveKind::Spanned { distances } => {
+                let distance = (i + m).abs_diff(j + n);
+                let factor = own(n + distances).nth(n + distance).unwrap_or(0.0);
+                if factor == 0.0 { 0.0 } else { factor * (product - value(n + distances, i)).exp() }
+            }
+            EffectiveKind::Chunked { rounds, chunks } => {
+                let of_head = n + rounds * n + 1;
+                let slot = |round: usize, token: usize| value(of_head, (1 + round) * n + token) as u64;
+                let before =
+                    |slot: u64| if slot.is_multiple_of(chunks as u64) { slot + chunks as u64 - 1 } else { slot - 1 };
+                let meets = |round: usize| {
+                    let (own, other) = (slot(round, i), slot(round, j));
+                    own < NEVER_SEEN && (other == own || other == before(own))
+                };
+                let score = if i == j { value(of_head, of_head - 1) } else { product };
+                if (0..rounds).any(meets) { (score - value(of_head, i)).exp() } else { 0.0 }
+            }
         }
     }
 
-    /// Whether every query has a value of its own in `row`.
-    pub fn has_row_values(self) -> bool {
-        matches!(self, EffectiveKind::Softmax | EffectiveKind::Ratio)
+    /// Whether the product alone is what a softmax or one of its kin is taken of.
+    pub fn has_scores(self) -> bool {
+        !matches!(self, EffectiveKind::Plain | EffectiveKind::Filtered { .. } | EffectiveKind::Cells)
     }
 
     /// Where the filter of head `head` (batch · heads + head) has its tap for a cell; none where it has none there.
@@ -87,8 +143,6 @@ impl EffectiveFactors<'_> {
                 continue;
             }
             let left = &self.left[row * rank..][..rank];
-            let row_value =
-                self.row.filter(|_| self.kind.has_row_values()).map_or(0.0, |values| f64::from(values[row]));
             let may = |j: usize| self.rule.may_in(self.rule.head_of(instance, s.heads), i, j, n, m) && is_real(j);
             for (j, cell) in cells.iter_mut().enumerate().filter(|(j, _)| may(*j)) {
                 let product: f64 = if self.kind == EffectiveKind::Cells {
@@ -100,7 +154,8 @@ impl EffectiveFactors<'_> {
                 let tap = self.kind.tap(instance, i, j).and_then(|tap| Some(f64::from(self.row?[tap])));
                 let product = product + tap.unwrap_or(0.0);
                 let bias = self.bias.map_or(0.0, |bias| f64::from(bias[row * m + j]));
-                *cell = self.kind.cell(product + bias, row_value) as f32;
+                let at = Cell { head: instance, i, j, n, m };
+                *cell = self.kind.weight(product + bias, self.row.unwrap_or(&[]), at) as f32;
             }
         }
         cells

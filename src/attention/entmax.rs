@@ -9,9 +9,10 @@
 //! queries at a time, and again in the backward pass. τ needs the whole row, so there is no single pass as for softmax. Differs
 //! from the paper: τ by Newton's method in place of bisection, to the same precision; an α below 1.01 counts as 1.
 
-use super::{Causal, Effective, Extra, Family, Init, Inputs, Paper, Param, ParamKind, Reference, Setup, Variant, strips};
-use crate::graph::ops::strip_attention::{Keys, Normaliser, Score, StripInputs};
-use crate::graph::{Data, Graph, Node, Real};
+use super::{Causal, Effective, EffectiveKind, Extra, Family, Init, Inputs, Paper, Param, ParamKind, Reference, Setup, Variant, strips};
+use crate::graph::ops::strip_attention::{Keys, Normaliser, SMALLEST, Score, StripInputs};
+use crate::graph::{BinaryKind, Data, Graph, Node, Real};
+use crate::pattern::Rule;
 use crate::reference::{At, is_real_key, is_real_query};
 
 const ALPHA: Param = Param {
@@ -96,8 +97,22 @@ fn graph(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> Node {
 fn effective(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> Effective {
     let inputs = inputs(g, x, s);
     let (score, normaliser, keys) = settings(s);
-    let weights = g.strip_weights(inputs, score, normaliser, keys);
-    strips::cells(x, s, weights)
+    let statistics = g.strip_statistics(inputs, score, normaliser, keys);
+    let statistics = g.reshape(statistics, &[s.batch, s.heads, 4 * s.length]);
+    let epsilon = g.add_scalar(inputs.alpha.expect("entmax has one"), -1.0);
+    let least = g.constant(&[], Data::Real(vec![SMALLEST as f32]));
+    let is_sparse = g.binary(BinaryKind::GreaterEqual, epsilon, least);
+    let epsilon = g.mul(is_sparse, epsilon);
+    let epsilon = g.reshape(epsilon, &[1, s.heads, 1]);
+    let epsilon = g.broadcast_to(epsilon, &[s.batch, s.heads, 1]);
+    Effective {
+        left: g.scale(x.q, strips::scale(s)),
+        right: x.k,
+        row: Some(g.concat(&[statistics, epsilon], 2)),
+        bias: None,
+        kind: EffectiveKind::Entmax,
+        rule: Rule::All { causal: s.causal },
+    }
 }
 
 /// α-entmax of a row by bisection on τ (Peters et al., 2019, arXiv:1905.05702, algorithm 1). The bisection is done on plain

@@ -19,7 +19,7 @@ mod strips;
 pub use build::{Built, Request};
 pub use decisions::{Decide, Decision, Form, Of};
 pub use draw::{Extra, Init, NONE};
-pub use effective::{Effective, EffectiveFactors, EffectiveKind};
+pub use effective::{Cell, Effective, EffectiveFactors, EffectiveKind};
 pub use forms::{Formed, PatternForm, density_of};
 pub use loss::OwnLoss;
 pub use params::{Param, ParamError, ParamKind, Params, Value};

@@ -16,17 +16,15 @@
 use super::setup::product;
 use super::{
     Causal, Decision, Effective, EffectiveKind, Extra, Family, Form, Init, Inputs, Of, Paper, Param, ParamKind,
-    Reference, Refusal, Setup, Variant,
+    Reference, Refusal, Setup, Variant, strips,
 };
-use crate::graph::ops::sorted_attention::Chunks;
-use crate::graph::{BinaryKind, Data, Dtype, Graph, Node, Real};
+use crate::graph::ops::sorted_attention::{Chunks, slots_at};
+use crate::graph::{Data, Dtype, Graph, Node, Real};
 use crate::pattern::Rule;
 use crate::reference::{At, is_real_key};
 
 /// What a token's logit with itself is.
 const SELF: f64 = -64.0;
-/// What a pair scores that is not to be seen.
-const HIDDEN: f64 = -1e30;
 /// Added to the square of a query's length before keys are normalised.
 const EPSILON: f64 = 1e-12;
 
@@ -82,7 +80,7 @@ pub static VARIANT: Variant = Variant {
     params: &[ROUNDS, CHUNK, BUCKETS, ACROSS, HASH],
     extras,
     check,
-    largest: |s| product(&[s.batch, s.heads, s.int(&ROUNDS), chunks(s), s.int(&CHUNK), 2 * s.int(&CHUNK)]),
+    largest: |s| product(&[s.batch, s.heads, s.length, s.int(&ROUNDS), (s.int(&BUCKETS) / 2).max(8)]),
     graph,
     effective,
     rule: |_| None,
@@ -126,214 +124,28 @@ fn chunks(s: &Setup) -> usize {
     s.length.div_ceil(s.int(&CHUNK))
 }
 
-/// The sorted order of each round, T = B·H.
-struct Order {
-    /// Token at each place, u32 `[T, rounds, N']`; what fills up the last chunk stands at the end, from N on.
-    tokens: Node,
-    /// Place of each token, u32 `[T, rounds, N']`.
-    places: Node,
-    /// Bucket of each token as a number, f32 `[T, rounds, N']`; padding has one of its own.
-    buckets: Node,
-}
-
-/// `x` `[.., N]` filled up along the last axis.
-fn fill(g: &mut Graph, x: Node, s: &Setup, value: f64) -> Node {
-    let axis = g.shape(x).len() - 1;
-    g.pad(x, axis, 0, chunks(s) * s.int(&CHUNK) - s.length, value)
-}
-
-fn order(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> Order {
-    let (rounds, count, total, n) = (s.int(&ROUNDS), s.int(&BUCKETS), s.instances(), s.length);
-    let buckets = g.stage("hash", |g| {
-        let products = match x.extras.get("lots") {
-            Some(&lots) => g.broadcast_to(lots, &[s.batch, s.heads, rounds, n, count / 2]),
-            None => {
-                let q = g.unsqueeze(x.q, 2);
-                g.matmul(q, x.extras["rotations"])
-            }
-        };
-        let opposite = g.neg(products);
-        let both = g.concat(&[products, opposite], 4);
-        // The first of the largest: counted from the end, the largest number wins.
-        let top = g.max(both, &[4], true);
-        let wins = g.binary(BinaryKind::Equal, both, top);
-        let from_end = g.constant(&[count], Data::Real((0..count).map(|c| (count - c) as f32).collect()));
-        let numbered = g.mul(wins, from_end);
-        let first = g.max(numbered, &[4], false);
-        let first = g.neg(first);
-        let mut buckets = g.add_scalar(first, count as f64);
-        if let Some(padding) = x.key_padding {
-            let real = g.reshape(padding, &[s.batch, 1, 1, n]);
-            let last = g.constant(&[], Data::Real(vec![count as f32]));
-            buckets = g.select(real, buckets, last);
-        }
-        let buckets = g.reshape(buckets, &[total, rounds, n]);
-        fill(g, buckets, s, (count + 1) as f64)
-    });
-    g.stage("sort", |g| {
-        let tokens = g.argsort(buckets, false);
-        let places = g.argsort(tokens, false);
-        Order { tokens, places, buckets }
-    })
-}
-
-/// Rows of `table` `[T, rounds, N', C]` in sorted order, by chunks: `[T, rounds, chunks, m, C]`.
-fn in_order(g: &mut Graph, table: Node, order: &Order, s: &Setup) -> Node {
-    let columns = g.shape(table)[3];
-    let rows = g.gather_rows(table, order.tokens);
-    g.reshape(rows, &[s.instances(), s.int(&ROUNDS), chunks(s), s.int(&CHUNK), columns])
-}
-
-/// `x` `[T, rounds, chunks, m, C]` with the chunk before in front, `[.., 2 m, C]`; a single chunk has none before.
-fn with_previous(g: &mut Graph, x: Node, s: &Setup) -> Node {
-    let count = chunks(s);
-    if count == 1 {
-        return x;
-    }
-    let (last, rest) = (g.slice(x, 2, count - 1..count), g.slice(x, 2, 0..count - 1));
-    let previous = g.concat(&[last, rest], 2);
-    g.concat(&[previous, x], 3)
-}
-
-/// What the chunks attend by.
-struct Attended {
-    /// Shares of the keys, `[T, rounds, chunks, m, 2 m]`; over all rounds together they sum to 1.
-    weights: Node,
-    order: Order,
-}
-
-/// For pairs of a chunk's rows and its keys: `left` `[.., m, 1]` against `right` `[.., 1, 2 m]`.
-fn pairs(g: &mut Graph, kind: BinaryKind, own: Node, keys: Node) -> Node {
-    let across = g.swap_axes(keys, 3, 4);
-    g.binary(kind, own, across)
-}
-
-fn attend(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> Attended {
-    let (rounds, total, n) = (s.int(&ROUNDS), s.instances(), s.length);
-    let (count, filled) = (chunks(s), chunks(s) * s.int(&CHUNK));
-    let order = order(g, x, s);
-    // What is seen, by what a token is: real, its position, and its chunk and bucket in every round.
-    let (seen, itself, times) = g.stage("compare", |g| {
-        let column = |g: &mut Graph, values: Node| {
-            let rows = g.reshape(values, &[total, rounds, filled, 1]);
-            let own = in_order(g, rows, &order, s);
-            (own, with_previous(g, own, s))
-        };
-        let positions = g.constant(&[filled], Data::Real((0..filled).map(|i| i as f32).collect()));
-        let positions = g.broadcast_to(positions, &[total, rounds, filled]);
-        let (own, keys) = column(g, positions);
-        let itself = pairs(g, BinaryKind::Equal, own, keys);
-        let past = s.causal.then(|| pairs(g, BinaryKind::GreaterEqual, own, keys));
-        // Padding and what fills up have the last buckets.
-        let (own_bucket, key_buckets) = column(g, order.buckets);
-        let bound = g.constant(&[], Data::Real(vec![s.int(&BUCKETS) as f32]));
-        let across = g.swap_axes(key_buckets, 3, 4);
-        let mut seen = g.binary(BinaryKind::Greater, bound, across);
-        if let Some(past) = past {
-            seen = g.mul(seen, past);
-        }
-        if !s.bool(&ACROSS) {
-            let same = pairs(g, BinaryKind::Equal, own_bucket, key_buckets);
-            seen = g.mul(seen, same);
-        }
-        // In how many rounds a pair is in reach of each other: its chunks are the same, or neighbours, and its buckets agree.
-        let mut times: Option<Node> = None;
-        let places = g.cast(order.places, Dtype::F32);
-        for round in 0..rounds {
-            let of_round = |g: &mut Graph, values: Node| {
-                let values = g.slice(values, 1, round..round + 1);
-                let values = g.broadcast_to(values, &[total, rounds, filled]);
-                column(g, values)
-            };
-            let (own, keys) = of_round(g, places);
-            let (own, keys) = (chunk_of(g, own, s), chunk_of(g, keys, s));
-            let same = pairs(g, BinaryKind::Equal, own, keys);
-            let mut met = same;
-            if count > 1 {
-                let previous = previous_chunk(g, own, s);
-                let before = pairs(g, BinaryKind::Equal, previous, keys);
-                met = g.maximum(same, before);
-            }
-            if !s.bool(&ACROSS) {
-                let (own, keys) = of_round(g, order.buckets);
-                let agree = pairs(g, BinaryKind::Equal, own, keys);
-                met = g.mul(met, agree);
-            }
-            times = Some(times.map_or(met, |times| g.add(times, met)));
-        }
-        let one = g.constant(&[], Data::Real(vec![1.0]));
-        let times = times.map_or(one, |times| g.maximum(times, one));
-        (seen, itself, times)
-    });
-    let weights = g.stage("score", |g| {
-        let q = g.reshape(x.q, &[total, 1, n, s.dim]);
-        let q = g.pad(q, 2, 0, filled - n, 0.0);
-        let q = g.broadcast_to(q, &[total, rounds, filled, s.dim]);
-        let q = in_order(g, q, &order, s);
-        let square = g.square(q);
-        let square = g.sum(square, &[4], true);
-        let square = g.add_scalar(square, EPSILON);
-        let length = g.sqrt(square);
-        let k = g.div(q, length);
-        let k = with_previous(g, k, s);
-        let scores = g.matmul_nt(q, k, s.scale());
-        let lonely = g.constant(&[], Data::Real(vec![SELF as f32]));
-        let scores = g.select(itself, lonely, scores);
-        let times = g.detach(times);
-        let less = g.ln(times);
-        let scores = g.sub(scores, less);
-        let hidden = g.constant(&[], Data::Real(vec![HIDDEN as f32]));
-        g.select(seen, scores, hidden)
-    });
-    let weights = g.stage("normalise", |g| {
-        // Each round's share of the whole, by token.
-        let sums = g.log_sum_exp(weights);
-        let sums = g.reshape(sums, &[total, rounds, filled, 1]);
-        let by_token = g.gather_rows(sums, order.places);
-        let by_token = g.reshape(by_token, &[total, rounds, filled]);
-        let turned = g.swap_axes(by_token, 1, 2);
-        let all = g.log_sum_exp(turned);
-        let all = g.reshape(all, &[total, 1, filled]);
-        let all = g.broadcast_to(all, &[total, rounds, filled]);
-        let all = g.reshape(all, &[total, rounds, filled, 1]);
-        let all = in_order(g, all, &order, s);
-        let less = g.sub(weights, all);
-        let weights = g.exp(less);
-        // Padding sees nothing, and exp of nothing less nothing is 1.
-        let zero = g.constant(&[], Data::Real(vec![0.0]));
-        g.select(seen, weights, zero)
-    });
-    Attended { weights, order }
-}
-
-/// The number of the chunk that each place lies in.
-fn chunk_of(g: &mut Graph, places: Node, s: &Setup) -> Node {
-    let numbers = g.scale(places, 1.0 / s.int(&CHUNK) as f64);
-    // Half a place further in, so that rounding cannot cross an edge.
-    let inside = g.add_scalar(numbers, 0.5 / s.int(&CHUNK) as f64);
-    let whole = g.cast(inside, Dtype::U32);
-    g.cast(whole, Dtype::F32)
-}
-
-/// The chunk before each one; before the first comes the last.
-fn previous_chunk(g: &mut Graph, chunk: Node, s: &Setup) -> Node {
-    let before = g.add_scalar(chunk, -1.0);
-    let last = g.constant(&[], Data::Real(vec![chunks(s) as f32 - 1.0]));
-    g.select(chunk, before, last)
-}
-
 /// q and v `[B, H, N, D]`; k is not read. Returns `[B, H, N, D]`.
 fn graph(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> Node {
     g.reusing(|g| forward(g, x, s))
 }
 
 fn forward(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> Node {
-    let (out, _) = attention(g, x, s);
+    let out = attend(g, x, s).out;
     x.without_padded_queries(g, out, s)
 }
 
-/// The output and the log-sum-exp of each row over all rounds.
-fn attention(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> (Node, Node) {
+/// What the attention is made of.
+struct Attended {
+    /// `[B, H, N, D]`.
+    keys: Node,
+    /// As [`Graph::chunk_order`] says.
+    order: Node,
+    out: Node,
+    /// The log-sum-exp of each row over all rounds, `[B, H, N]`.
+    lse: Node,
+}
+
+fn attend(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> Attended {
     let order = chunk_order(g, x, s);
     let keys = g.stage("normalise keys", |g| {
         let square = g.square(x.q);
@@ -342,61 +154,78 @@ fn attention(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> (Node, Node) {
         let length = g.sqrt(square);
         g.div(x.q, length)
     });
-    g.stage("attend", |g| g.sorted_attention([x.q, keys, x.v], order, chunking(s), s.causal, SELF))
+    let (out, lse) =
+        g.stage("attend", |g| g.sorted_attention([x.q, keys, x.v], order, chunking(s), s.causal, SELF));
+    Attended { keys, order, out, lse }
 }
 
 fn chunking(s: &Setup) -> Chunks {
     Chunks { size: s.int(&CHUNK), rounds: s.int(&ROUNDS), across: s.bool(&ACROSS) }
 }
 
-/// Tokens sorted by their hashes, and where each of them is in every round.
-fn chunk_order(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> Node {
+/// Each token's hash in every round, u32 `[B, H, rounds, N]`.
+fn buckets(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> Node {
     let (rounds, count, n) = (s.int(&ROUNDS), s.int(&BUCKETS), s.length);
-    let buckets = g.stage("hash", |g| {
+    let products = [s.batch, s.heads, n, rounds, count / 2];
+    g.stage("hash", |g| {
         let products = match x.extras.get("lots") {
-            Some(&lots) => g.broadcast_to(lots, &[s.batch, s.heads, rounds, n, count / 2]),
+            Some(&lots) => {
+                let of_token = g.swap_axes(lots, 0, 1);
+                g.broadcast_to(of_token, &products)
+            }
             None => {
-                let q = g.unsqueeze(x.q, 2);
-                g.matmul(q, x.extras["rotations"])
+                // The directions of all rounds side by side.
+                let directions = g.swap_axes(x.extras["rotations"], 0, 1);
+                let directions = g.reshape(directions, &[s.dim, rounds * count / 2]);
+                let of_all = g.matmul(x.q, directions);
+                g.reshape(of_all, &products)
             }
         };
         g.signed_argmax(products, x.key_padding)
-    });
-    g.stage("sort", |g| {
-        let buckets = g.reshape(buckets, &[s.instances(), rounds, n]);
-        g.chunk_order(buckets, chunking(s), count)
     })
 }
 
-fn effective(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> Effective {
-    let (rounds, total, filled) = (s.int(&ROUNDS), s.instances(), chunks(s) * s.int(&CHUNK));
-    let Attended { weights, order } = attend(g, x, s);
-    let wide = g.shape(weights)[4];
-    let tokens = g.reshape(order.tokens, &[total, rounds, chunks(s), s.int(&CHUNK), 1]);
-    let keys = with_previous(g, tokens, s);
-    let keys = g.swap_axes(keys, 3, 4);
-    let keys = g.broadcast_to(keys, &[total, rounds, chunks(s), s.int(&CHUNK), wide]);
-    let rows = total * rounds * filled;
-    let keys = g.reshape(keys, &[rows, wide]);
-    let weights = g.reshape(weights, &[rows, wide, 1]);
-    let cells = g.scatter_add_rows(weights, keys, s.length);
-    let cells = g.reshape(cells, &[total, rounds, filled, s.length]);
-    let cells = g.gather_rows(cells, order.places);
-    let cells = g.sum(cells, &[1], false);
-    let cells = g.slice(cells, 1, 0..s.length);
-    let left = g.reshape(cells, &[s.batch, s.heads, s.length, s.length]);
-    let rule = Rule::All { causal: s.causal };
-    Effective { left, right: left, row: None, bias: None, kind: EffectiveKind::Cells, rule }
+/// Tokens sorted by their hashes, and where each of them is in every round.
+fn chunk_order(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> Node {
+    let buckets = buckets(g, x, s);
+    g.stage("sort", |g| {
+        let buckets = g.reshape(buckets, &[s.instances(), s.int(&ROUNDS), s.length]);
+        g.chunk_order(buckets, chunking(s), s.int(&BUCKETS))
+    })
 }
 
-/// Buckets `[B, H, rounds, N]` and the order in which they were sorted.
+/// `exp(q_i·k_j / √D - lse_i)` for pairs that meet in any round: of those their shares of the rounds sum to 1.
+fn effective(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> Effective {
+    let (rounds, total, n) = (s.int(&ROUNDS), s.instances(), s.length);
+    let Attended { keys, order, lse, .. } = attend(g, x, s);
+    let (all, first) = (g.shape(order)[0], slots_at(&chunking(s), total, n));
+    let slots = g.slice(order, 0, first..all);
+    let slots = g.cast(slots, Dtype::F32);
+    let slots = g.reshape(slots, &[total, n, (all - first) / (total * n)]);
+    let slots = g.slice(slots, 2, 0..rounds);
+    let slots = g.swap_axes(slots, 1, 2);
+    let slots = g.reshape(slots, &[total, rounds * n]);
+    let lse = g.reshape(lse, &[total, n]);
+    let itself = g.constant(&[total, 1], Data::Real(vec![SELF as f32; total]));
+    let row = g.concat(&[lse, slots, itself], 1);
+    let row = g.reshape(row, &[s.batch, s.heads, n + rounds * n + 1]);
+    Effective {
+        left: g.scale(x.q, strips::scale(s)),
+        right: keys,
+        row: Some(row),
+        bias: None,
+        kind: EffectiveKind::Chunked { rounds, chunks: chunks(s) },
+        rule: Rule::All { causal: s.causal },
+    }
+}
+
+/// Buckets and the order in which they were sorted, both `[B, H, rounds, N]`.
 fn decide(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> Vec<Decision> {
-    let order = order(g, x, s);
-    // What fills up the last chunk stands at the end.
-    let [buckets, tokens] = [order.buckets, order.tokens].map(|of| {
-        let own = g.slice(of, 2, 0..s.length);
-        g.reshape(own, &[s.batch, s.heads, s.int(&ROUNDS), s.length])
-    });
+    let buckets = buckets(g, x, s);
+    let order = chunk_order(g, x, s);
+    let shape = g.shape(buckets).to_vec();
+    let tokens = g.slice(order, 0, 0..shape.iter().product());
+    let tokens = g.reshape(tokens, &shape);
     let labels = Form::Labels { count: s.int(&BUCKETS), of: Of::Tokens };
     vec![
         Decision::new(g, "buckets", labels, buckets),

@@ -14,7 +14,7 @@
 
 mod naive;
 
-use super::adaptive_span::by_distance;
+use super::adaptive_span::spanned;
 use super::restricted::{BLOCK, Pattern};
 use super::setup::product;
 use super::{Causal, Effective, Extra, Family, Init, Inputs, NONE, OwnLoss, Paper, Param, ParamKind, Reference, Setup, Variant, strips};
@@ -345,20 +345,17 @@ fn effective(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> Effective {
     }
     let mask = mask(g, x, s);
     let (_, lse) = attend(g, x, s, mask);
-    let scores = g.matmul_nt(x.q, x.k, 1.0);
-    let mut scores = g.scale(scores, strips::scale(s));
-    if by_pair(s) {
-        scores = g.add(scores, mask);
+    if !by_pair(s) {
+        return spanned(g, x, s, lse, mask);
     }
+    let scores = g.matmul_nt(x.q, x.k, 1.0);
+    let scores = g.scale(scores, strips::scale(s));
+    let scores = g.add(scores, mask);
     let lse = g.reshape(lse, &[s.batch, s.heads, s.length, 1]);
     let below = g.sub(scores, lse);
     // Beyond that only what has no weight can be.
     let most = g.constant(&[], Data::Real(vec![80.0]));
     let below = g.minimum(below, most);
-    let mut cells = g.exp(below);
-    if !by_pair(s) {
-        let factors = by_distance(g, mask, s, true);
-        cells = g.mul(cells, factors);
-    }
+    let cells = g.exp(below);
     strips::cells(x, s, cells)
 }

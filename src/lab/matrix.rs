@@ -1,7 +1,7 @@
 //! A variant's effective matrix on the host, in the factored form of [`crate::attention::Effective`]: any cell or row of it
 //! without ever holding all of it.
 
-use crate::attention::EffectiveKind;
+use crate::attention::{Cell, EffectiveKind};
 use crate::graph::{Float, Matrix as View};
 use crate::pattern::Rule;
 
@@ -32,18 +32,12 @@ pub struct Row {
 }
 
 impl Matrix {
-    /// The value of an allowed cell from its product and the row's value.
-    pub fn weight(&self, product: f32, row: f32) -> f32 {
+    /// The value of an allowed cell of head `h` (batch · heads + head) from its product.
+    pub fn weight(&self, h: usize, i: usize, j: usize, product: f32) -> f32 {
         match self.kind {
-            EffectiveKind::Softmax => (product - row).exp(),
-            EffectiveKind::Ratio => product / row,
-            EffectiveKind::Plain | EffectiveKind::Filtered { .. } | EffectiveKind::Cells => product,
+            EffectiveKind::Softmax => (product - self.row[h * self.n + i]).exp(),
+            kind => kind.weight(product.into(), &self.row, Cell { head: h, i, j, n: self.n, m: self.m }) as f32,
         }
-    }
-
-    /// The row's own value in head `h` (batch · heads + head): log-sum-exp or denominator.
-    pub fn row_value(&self, h: usize, i: usize) -> f32 {
-        if self.kind.has_row_values() { self.row[h * self.n + i] } else { 0.0 }
     }
 
     /// Whether query `i` of head `h` may attend to key `j`.
@@ -55,11 +49,10 @@ impl Matrix {
     pub fn row(&self, h: usize, i: usize) -> Row {
         let mut products = vec![0.0; self.m];
         self.products(h, i..i + 1, Columns { first: 0, count: self.m, step: 1 }, &mut products);
-        let value = self.row_value(h, i);
         let weights = products
             .iter()
             .enumerate()
-            .map(|(j, &p)| if self.may(h, i, j) { self.weight(p, value) } else { 0.0 })
+            .map(|(j, &p)| if self.may(h, i, j) { self.weight(h, i, j, p) } else { 0.0 })
             .collect();
         Row { products, weights }
     }

@@ -17,10 +17,17 @@ pub enum Kind {
     Filtered { taps: u32 },
     /// `left[i, j]`.
     Cells,
+    /// `c [ε (x - t) - τ]_+ ^ (1/ε)`, `c exp(x - t)` where ε is 0: `row` has t, τ, c and a fourth number of each row, and then ε.
+    Entmax,
+    /// `f exp(x - row)` with a factor f by distance: `row` has N numbers, and then the factors.
+    Spanned { distances: u32 },
+    /// `exp(x - row)` for what meets: `row` has N numbers, N slots of each round, and what x is of a token with itself. A query
+    /// meets the keys of its slot and of the one before, of which `chunks` go round.
+    Chunked { rounds: u32, chunks: u32 },
 }
 
 impl Kind {
-    /// As the kernels read it: the kind, and behind its first byte the taps.
+    /// As the kernels read it: the kind, and behind its first byte what else it has.
     pub(super) fn encode(self) -> u32 {
         match self {
             Kind::Softmax => 0,
@@ -28,6 +35,9 @@ impl Kind {
             Kind::Plain => 2,
             Kind::Filtered { taps } => 3 | taps << 8,
             Kind::Cells => 4,
+            Kind::Entmax => 5,
+            Kind::Spanned { distances } => 6 | distances << 8,
+            Kind::Chunked { rounds, chunks } => 7 | rounds << 8 | chunks << 12,
         }
     }
 }
@@ -39,7 +49,7 @@ pub struct Factors {
     pub left: Rc<Buffer>,
     /// `[B, H, M, R]`.
     pub right: Rc<Buffer>,
-    /// `[B, H, N]`, or `[B, H, taps]`; none for [`Kind::Plain`] and [`Kind::Cells`].
+    /// `[B, H, N]`, or as the kind says; none for [`Kind::Plain`] and [`Kind::Cells`].
     pub row: Option<Rc<Buffer>>,
     /// R.
     pub rank: usize,

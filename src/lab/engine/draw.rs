@@ -121,7 +121,7 @@ impl Engine {
         let head = self.shows[plate].as_ref().map_or(explored.experiment.head, |show| show.head);
         let head = explored.index(head);
         let row = matrix.row(head, query);
-        let has_scores = shown.kind.has_row_values();
+        let has_scores = shown.kind.has_scores();
         self.emit(Event::Cell {
             plate,
             query,

@@ -163,6 +163,9 @@ fn factors(shown: &Shown, head: usize) -> Result<Factors, Fault> {
         EffectiveKind::Ratio => Kind::Ratio,
         EffectiveKind::Plain => Kind::Plain,
         EffectiveKind::Filtered { taps } => Kind::Filtered { taps: taps as u32 },
+        EffectiveKind::Entmax => Kind::Entmax,
+        EffectiveKind::Spanned { distances } => Kind::Spanned { distances: distances as u32 },
+        EffectiveKind::Chunked { rounds, chunks } => Kind::Chunked { rounds: rounds as u32, chunks: chunks as u32 },
         EffectiveKind::Cells => Kind::Cells,
     };
     let row = if matches!(kind, Kind::Plain | Kind::Cells) { None } else { Some(tensor("effective_row")?.0) };

@@ -193,8 +193,6 @@ impl<'a> Raster<'a> {
     fn row(&self, i: usize, columns: Columns, products: &[f32], full: Option<(&Matrix, &[f32])>, pooled: &mut Pooled) {
         let scene = &self.scene;
         let x = scene.matrix;
-        let value = x.row_value(scene.head, i);
-        let full_value = full.map_or(0.0, |(full, _)| full.row_value(scene.head, i));
         // The largest weight of a softmax row belongs to the largest score: one exponential for each pixel, not each cell.
         let by_score = scene.view == View::Weights && scene.pool == Pool::Max && x.kind == EffectiveKind::Softmax;
         for (pixel, (range, _)) in distinct(&self.columns).enumerate() {
@@ -204,20 +202,20 @@ impl<'a> Raster<'a> {
                 let may = x.may(scene.head, i, j);
                 match (scene.view, full) {
                     (View::Difference, Some((full, full_products))) => {
-                        let mine = if may { x.weight(product, value) } else { 0.0 };
+                        let mine = if may { x.weight(scene.head, i, j, product) } else { 0.0 };
                         let its = full_products[j - columns.first];
-                        let its = if full.may(scene.head, i, j) { full.weight(its, full_value) } else { 0.0 };
+                        let its = if full.may(scene.head, i, j) { full.weight(scene.head, i, j, its) } else { 0.0 };
                         pooled.add(pixel, mine - its);
                     }
                     _ if !may => {}
                     (View::Scores, _) => pooled.add(pixel, product),
                     _ if by_score && (product > largest || product.is_nan()) => largest = product,
                     _ if by_score => {}
-                    _ => pooled.add(pixel, x.weight(product, value)),
+                    _ => pooled.add(pixel, x.weight(scene.head, i, j, product)),
                 }
             }
             if by_score && largest != ABSENT {
-                pooled.add(pixel, x.weight(largest, value));
+                pooled.add(pixel, x.weight(scene.head, i, range.start, largest));
             }
         }
     }

@@ -1,7 +1,6 @@
 //! Attention within sorted chunks on the CPU, row by row. Memory is linear in the length.
 
 use super::{SortedAttention, slots_at};
-use crate::graph::ops::block_attention::wgsl::CHUNK_BITS;
 use crate::graph::ops::block_attention::{add, dot};
 use crate::graph::{Data, Float, TensorType};
 use std::ops::Range;
@@ -107,7 +106,7 @@ impl<'a, R: Float> Call<'a, R> {
         let is_near = |round: usize, key: usize| {
             let (own, other) = (chunk(round, i), chunk(round, key));
             let (mine, theirs) = (slots(i)[round], slots(key)[round]);
-            let agree = mine >> CHUNK_BITS == theirs >> CHUNK_BITS && mine != u32::MAX && theirs != u32::MAX;
+            let agree = mine / count as u32 == theirs / count as u32 && mine != u32::MAX && theirs != u32::MAX;
             (other == own || other == (own + count - 1) % count) && agree
         };
         let mut seen = Vec::new();

@@ -2,7 +2,7 @@
 
 use super::Chunks;
 use crate::gpu::Source;
-use crate::graph::ops::block_attention::wgsl::CHUNK_BITS;
+use crate::graph::ops::block_attention::wgsl::MOST_BUCKETS;
 use crate::graph::ops::kernel::{invocations, uniform};
 use crate::graph::{
     Cost, Data, Dispatch, Dtype, GradContext, Graph, LowerContext, Lowered, Node, Op, Real, ShapeError, Slot,
@@ -13,7 +13,8 @@ use crate::graph::{
 const SEGMENT: usize = 128;
 
 /// Input: buckets u32 `[T, rounds, N]` up to `buckets`, which is that of tokens that are never seen. Output: u32, the tokens of
-/// each round in order `[T, rounds, N]`, and from [`slots_at`] on each token's slots `[T, N, 4 words]`.
+/// each round in order `[T, rounds, N]`, and from [`slots_at`] on each token's slots `[T, N, 4 words]`:
+/// bucket times chunks plus chunk in every round, all bits where it is never seen.
 #[derive(Clone, Debug, PartialEq)]
 struct ChunkOrder {
     chunks: Chunks,
@@ -40,10 +41,10 @@ impl ChunkOrder {
             tokens.sort_by_key(|&token| buckets[token as usize]);
             for (place, &token) in tokens.iter().enumerate() {
                 let bucket = buckets[token as usize];
-                let own = if chunks.across { 0 } else { bucket << CHUNK_BITS };
+                let own = if chunks.across { 0 } else { bucket as usize * n.div_ceil(chunks.size) };
                 if (bucket as usize) < self.buckets {
                     let of_token = (row / rounds * n + token as usize) * 4 * chunks.words();
-                    out[slots_at + of_token + row % rounds] = own | (place / chunks.size) as u32;
+                    out[slots_at + of_token + row % rounds] = (own + place / chunks.size) as u32;
                 }
             }
             out[row * n..(row + 1) * n].copy_from_slice(&tokens);
@@ -111,7 +112,7 @@ impl Graph {
     /// For [`Graph::sorted_attention`]: the tokens of each round sorted by `buckets` (u32 `[T, rounds, N]`, below `count`, or equal to
     /// it where a token is never seen) and position, and each token's bucket and chunk in every round. No gradient.
     pub fn chunk_order(&mut self, buckets: Node, chunks: Chunks, count: usize) -> Node {
-        assert!(chunks.rounds <= 8 && chunks.size > 0 && count < 1 << (32 - CHUNK_BITS), "bounded by the parameters");
+        assert!(chunks.rounds <= 8 && chunks.size > 0 && count < MOST_BUCKETS, "bounded by the parameters");
         self.apply1(ChunkOrder { chunks, buckets: count }, &[buckets])
     }
 }

@@ -10,6 +10,7 @@ mod lower;
 mod spans;
 mod weights;
 
+pub use cpu::SMALLEST;
 pub use spans::{Keys, Slots, Span};
 
 use crate::graph::{
@@ -113,6 +114,14 @@ impl Graph {
         let x = self.filled_up(x);
         let attention = StripAttention { score, normaliser, keys, padded: x.real.is_some() };
         self.apply(weights::StripWeights { attention }, &x.nodes())[0]
+    }
+
+    /// What a weight is made of, of every row `[B, H, N, 4]`: its largest score, τ beyond it, the share of a weight, and 0.
+    /// Without a gradient.
+    pub fn strip_statistics(&mut self, x: StripInputs, score: Score, normaliser: Normaliser, keys: Keys) -> Node {
+        let x = self.filled_up(x);
+        let op = StripAttention { score, normaliser, keys, padded: x.real.is_some() };
+        self.apply(op, &x.nodes())[1]
     }
 
     /// Vectors filled up with zeros to a multiple of 4, which changes neither a score nor the values' own columns.

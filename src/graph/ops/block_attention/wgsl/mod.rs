@@ -26,7 +26,7 @@ mod text;
 
 pub use chosen::weigh;
 pub use distances::{DISTANCE_LANES, backward_distances};
-pub use rounds::CHUNK_BITS;
+pub use rounds::MOST_BUCKETS;
 use std::fmt::Write;
 use text::Text;
 

@@ -2,8 +2,8 @@
 //! for a query, the one behind for a key, and round from one end to the other), as far as they have its bucket. There are several
 //! orders, each a *round* and a dispatch, which adds to what the rounds before it have left.
 //!
-//! `list` holds of each head and round the rows in order, and from `runs_at` on (in fours) of each row its *slots*: bucket and
-//! chunk in one number, a component for each round, all bits for what is never met. So a pair's slots tell in how many
+//! `list` holds of each head and round the rows in order, and from `runs_at` on (in fours) of each row its *slots*: bucket times
+//! chunks plus chunk, a component for each round, all bits for what is never met. So a pair's slots tell in how many
 //! rounds it meets, and its weight is divided by that. Of the uniforms `list_blocks` is how many chunks there are, `reserved_b`
 //! the round, `reserved_c` how many; bit 0 of `reserved_a` says that no query meets keys behind it, bit 1 that rows of a bucket
 //! ascend; `bias_batch` has the bits of a row's score with itself, which has no gradient.
@@ -12,8 +12,8 @@ use super::text::Text;
 use super::{EMPTY, LOWEST, Staging};
 use std::fmt::Write;
 
-/// Bits of a slot that are its chunk; the others are its bucket.
-pub const CHUNK_BITS: u32 = 23;
+/// There are fewer buckets than this.
+pub const MOST_BUCKETS: usize = 512;
 
 impl Text {
     /// How the order is read.
@@ -21,9 +21,9 @@ impl Text {
         line!(self, "fn token(at: u32) -> u32 {{\n    return list[at / 4u][at % 4u];\n}}");
         // What is never met must not meet its like.
         line!(self, "fn owned_slots(slots: vec4<u32>) -> vec4<u32> {{");
-        line!(self, "    return select(slots, vec4<u32>(0xfffffff0u), slots == vec4<u32>(0xffffffffu));\n}}");
+        line!(self, "    return select(slots, vec4<u32>(0x7ffffff0u), slots == vec4<u32>(0xffffffffu));\n}}");
         line!(self, "fn beside(slots: vec4<u32>) -> vec4<u32> {{");
-        line!(self, "    let chunk = slots & vec4<u32>({}u);", (1u32 << CHUNK_BITS) - 1);
+        line!(self, "    let chunk = slots % vec4<u32>(u.list_blocks);");
         let (edge, other_end, step) =
             if self.queries { ("0u", "u.list_blocks - 1u", "-") } else { ("u.list_blocks - 1u", "0u", "+") };
         line!(self, "    let next = select(chunk {step} 1u, vec4<u32>({other_end}), chunk == vec4<u32>({edge}));");
@@ -31,7 +31,7 @@ impl Text {
         line!(self, "fn bucket(order: u32, other: u32, place: u32) -> u32 {{");
         let words = self.spec.words();
         line!(self, "    let slots = list[u.runs_at + (other + token(order + place)) * {words}u + u.reserved_b / 4u];");
-        line!(self, "    return slots[u.reserved_b % 4u] >> {CHUNK_BITS}u;\n}}");
+        line!(self, "    return slots[u.reserved_b % 4u] / u.list_blocks;\n}}");
         // Buckets ascend in the order.
         line!(self, "fn first_from(order: u32, other: u32, start: u32, stop: u32, least: u32) -> u32 {{");
         line!(self, "    var low = start;\n    var high = stop;\n    while low < high {{");
@@ -72,7 +72,7 @@ impl Text {
         line!(self, "    let after = max(min(first_row + {owned}u, end_row), 1u);");
         line!(self, "    let least = bucket(order, other, min(first_row, after - 1u));");
         // Those that are never met have the last number.
-        line!(self, "    let most = min(bucket(order, other, after - 1u), {}u);", (u32::MAX >> CHUNK_BITS) - 1);
+        line!(self, "    let most = min(bucket(order, other, after - 1u), {}u);", MOST_BUCKETS - 1);
         line!(self, "    let chunk_beside = beside(vec4<u32>(block)).x;");
         line!(self, "    for (var part = 0u; part < min(u.list_blocks, 2u); part += 1u) {{");
         line!(self, "        let chunk = select(chunk_beside, block, part == 0u);");
