@@ -27,7 +27,7 @@ impl Text {
         let (edge, other_end, step) =
             if self.queries { ("0u", "u.list_blocks - 1u", "-") } else { ("u.list_blocks - 1u", "0u", "+") };
         line!(self, "    let next = select(chunk {step} 1u, vec4<u32>({other_end}), chunk == vec4<u32>({edge}));");
-        line!(self, "    return (slots - chunk) | next;\n}}");
+        line!(self, "    return (slots - chunk) + next;\n}}");
         line!(self, "fn bucket(order: u32, other: u32, place: u32) -> u32 {{");
         let words = self.spec.words();
         line!(self, "    let slots = list[u.runs_at + (other + token(order + place)) * {words}u + u.reserved_b / 4u];");
