@@ -11,6 +11,7 @@ use attention_lab::model::parameters;
 use attention_lab::task::Part;
 use pollster::block_on;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 const SMALL: &str = r#"{
     "task": {"id": "copy", "symbols": 5, "items": 4},
@@ -253,3 +254,26 @@ fn the_memory_of_a_step_is_known_by_band_and_layer() {
     let again: MemoryTimeline = serde_json::from_str(&serde_json::to_string(&two).unwrap()).unwrap();
     assert_eq!(again, two);
 }
+#[test]
+fn weights_that_ship_are_as_good_as_they_say() {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("assets/weights");
+    let mut total = 0;
+    for (name, best) in [("story", 0.66), ("story_mlm", 0.75)] {
+        let bytes = std::fs::read(folder.join(format!("{name}.safetensors"))).unwrap_or_else(|e| panic!("{name}: {e}"));
+        total += bytes.len();
+        let weights = Weights::from_bytes(&bytes).unwrap_or_else(|e| panic!("{name}: {e}"));
+        // Made by the configuration that stands beside them.
+        let text = std::fs::read_to_string(folder.join(format!("../runs/{name}.json"))).unwrap();
+        let mut config = RunConfig::parse(&text).unwrap();
+        config.complete(1 << 30).unwrap();
+        assert_eq!(weights.config, config, "{name}");
+        assert_eq!(weights.step, config.steps, "{name}");
+        let (mut run, exchange) = block_on(Run::from_weights(&weights.config, &weights, None)).unwrap();
+        assert_eq!(exchange, Default::default(), "{name}");
+        let held = evaluation(&mut run);
+        assert!((held.loss - weights.loss).abs() < 3e-3, "{name}: {} for {}", held.loss, weights.loss);
+        assert!(held.loss < best, "{name}: {}", held.loss);
+    }
+    assert!(total < 1 << 20, "{total} bytes");
+}
+

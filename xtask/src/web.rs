@@ -29,6 +29,7 @@ const NOT_COPIED: &[&str] = &["node_modules", "package.json", "package-lock.json
 /// tests/browser/page.spec.mjs holds what the page really loads to the same budget.
 const LATER: &[&str] = &[
     "vendor/",
+    "weights/",
     "maths/",
     "embed",
     "tutorial",
@@ -87,6 +88,7 @@ pub fn build(mode: Mode) -> Result<()> {
     remove(&dist)?;
     copy_folder(&root().join("web"), &dist)?;
     copy_folder(&staged, &dist)?;
+    copy_folder(&root().join("assets/weights"), &dist.join("weights"))?;
     for (from, to) in VENDORED {
         let to = dist.join(to);
         fs::create_dir_all(to.parent().expect("inside dist"))?;
