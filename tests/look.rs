@@ -276,4 +276,3 @@ fn weights_that_ship_are_as_good_as_they_say() {
     }
     assert!(total < 1 << 20, "{total} bytes");
 }
-
