@@ -1,6 +1,7 @@
 //! Named tensors with text beside them, as a safetensors file: written here, and read without trust.
 
 use super::{Error, RunConfig};
+use half::f16;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use std::collections::{BTreeMap, HashMap};
@@ -25,7 +26,7 @@ pub fn write(format: &str, header: &Header, tensors: &Tensors, half: bool) -> Re
     let mut halves: BTreeMap<&str, Vec<u16>> = BTreeMap::new();
     if half {
         for (name, (_, data)) in tensors {
-            let data: Option<Vec<u16>> = data.iter().map(|&x| to_half(x)).collect();
+            let data: Option<Vec<u16>> = data.iter().map(|&x| in_half(x)).collect();
             let large = || Error::Checkpoint(format!("tensor `{name}` holds numbers too large for half precision"));
             halves.insert(name, data.ok_or_else(large)?);
         }
@@ -68,7 +69,7 @@ pub fn read(format: &str, bytes: &[u8]) -> Result<(Header, Tensors), Error> {
     for (name, tensor) in file.iter() {
         let data: Vec<f32> = match tensor.dtype() {
             Dtype::F32 => bytemuck::pod_collect_to_vec(tensor.data()),
-            Dtype::F16 => tensor.data().chunks_exact(2).map(|b| from_half(u16::from_le_bytes([b[0], b[1]]))).collect(),
+            Dtype::F16 => tensor.data().chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),
             other => return Err(wrong(format!("tensor `{name}` is {other:?}; it takes F32 or F16"))),
         };
         if data.iter().any(|x| !x.is_finite()) {
@@ -79,56 +80,8 @@ pub fn read(format: &str, bytes: &[u8]) -> Result<(Header, Tensors), Error> {
     Ok((Header { config, step, metadata }, tensors))
 }
 
-/// The nearest number of half precision, ties to even; nothing where there is none.
-fn to_half(x: f32) -> Option<u16> {
-    let sign = (x.to_bits() >> 16) as u16 & 0x8000;
-    let size = x.abs();
-    let magnitude = if size < 2f32.powi(-14) {
-        // Multiples of 2^-24; the largest of them rounds up to the first that has an exponent.
-        (size * 2f32.powi(24)).round_ties_even() as u32
-    } else {
-        let bits = size.to_bits();
-        ((bits + 0xFFF + (bits >> 13 & 1)) >> 13).wrapping_sub(112 << 10)
-    };
-    (magnitude < 0x7C00).then_some(sign | magnitude as u16)
-}
-
-fn from_half(half: u16) -> f32 {
-    let (exponent, fraction) = (half >> 10 & 0x1F, u32::from(half & 0x3FF));
-    let size = match exponent {
-        0 => fraction as f32 * 2f32.powi(-24),
-        0x1F => return f32::NAN,
-        _ => f32::from_bits((u32::from(half & 0x7FFF) << 13) + (112 << 23)),
-    };
-    if half & 0x8000 == 0 { size } else { -size }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_finite_half_survives() {
-        for half in (0..=u16::MAX).filter(|half| half >> 10 & 0x1F != 0x1F) {
-            assert_eq!(to_half(from_half(half)), Some(half), "{half:#06x}");
-        }
-    }
-
-    #[test]
-    fn halves_are_the_nearest() {
-        for (x, want) in [
-            (1.0, 1.0),
-            (1.0 + 2f32.powi(-11), 1.0),
-            (1.0 + 3.0 * 2f32.powi(-11), 1.0 + 2f32.powi(-9)),
-            (-65504.0, -65504.0),
-            (65519.0, 65504.0),
-            (2f32.powi(-25), 0.0),
-            (2f32.powi(-24) * 1.6, 2f32.powi(-23)),
-            (6.1e-5, 6.1035156e-5),
-            (-0.1, -0.099975586),
-        ] {
-            assert_eq!(to_half(x).map(from_half), Some(want), "{x}");
-        }
-        assert_eq!((to_half(65520.0), to_half(f32::INFINITY), to_half(f32::NAN)), (None, None, None));
-    }
+/// The nearest number of half precision; nothing where there is none.
+fn in_half(x: f32) -> Option<u16> {
+    let half = f16::from_f32(x);
+    half.is_finite().then_some(half.to_bits())
 }
