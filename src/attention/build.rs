@@ -111,6 +111,25 @@ impl Variant {
         self.extras_read(s, Request::default()).iter().map(|e| (e.name, e.draw(s.seed))).collect()
     }
 
+    /// The same for a setup of one head of `whole`, and of its first text: what belongs to other heads is left out. Axes that
+    /// are shorter there are those of texts and heads, in this order.
+    pub fn drawn_of_head(&self, whole: &Setup, single: &Setup, head: usize) -> BTreeMap<&'static str, Vec<f32>> {
+        let of_one = self.extras_read(single, Request::default());
+        let cut = |(all, one): (Extra, Extra)| {
+            let mut values = all.draw(whole.seed);
+            let axes: Vec<usize> = (0..all.shape.len()).filter(|&axis| all.shape[axis] != one.shape[axis]).collect();
+            for &axis in axes.iter().rev() {
+                let index = if Some(&axis) == axes.last() { head } else { 0 };
+                // What lies further in has been cut already.
+                let inner: usize = one.shape[axis + 1..].iter().product();
+                let (wide, narrow) = (all.shape[axis] * inner, one.shape[axis] * inner);
+                values = values.chunks(wide).flat_map(|part| &part[index * narrow..][..narrow]).copied().collect();
+            }
+            (all.name, values)
+        };
+        self.extras_read(whole, Request::default()).into_iter().zip(of_one).map(cut).collect()
+    }
+
     /// Extra tensors that a graph reads.
     pub fn extras_read(&self, s: &Setup, request: Request) -> Vec<Extra> {
         let is_read = |e: &Extra| !e.is_structure() && (!e.optional || request.optional);
@@ -140,7 +159,7 @@ impl Variant {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::attention::{ALL, Params};
+    use crate::attention::{ALL, Causal, Params, Structure};
     use crate::graph::Kind;
 
     #[test]
@@ -168,5 +187,41 @@ mod tests {
                 assert!(!twin, "{}: {:?} stands there twice", variant.id, a.kind);
             }
         }
+    }
+
+    #[test]
+    fn what_is_drawn_for_one_head_is_that_head_s_part() {
+        let whole = |variant: &Variant| Setup {
+            batch: 2,
+            heads: 3,
+            length: 24,
+            keys: 24,
+            dim: 4,
+            causal: matches!(variant.causal, Causal::Always),
+            params: Params::default(),
+            seed: 5,
+            structure: Structure::default(),
+        };
+        let mut by_head = 0;
+        for variant in ALL {
+            let whole = whole(variant);
+            let one = Setup { batch: 1, heads: 1, ..whole.clone() };
+            let all = variant.drawn(&whole);
+            for extra in variant.extras_read(&one, Request::default()) {
+                let parts: Vec<Vec<f32>> =
+                    (0..3).map(|head| variant.drawn_of_head(&whole, &one, head)[extra.name].clone()).collect();
+                let size: usize = extra.shape.iter().product();
+                assert!(parts.iter().all(|part| part.len() == size), "{} {}", variant.id, extra.name);
+                let values = &all[extra.name];
+                if values.len() == 3 * size {
+                    // Heads come first in all of these.
+                    assert_eq!(parts.concat(), *values, "{} {}", variant.id, extra.name);
+                    by_head += 1;
+                } else if values.len() == size {
+                    assert!(parts.iter().all(|part| part == values), "{} {}", variant.id, extra.name);
+                }
+            }
+        }
+        assert!(by_head > 3, "{by_head} tensors have a part for each head");
     }
 }

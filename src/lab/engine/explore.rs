@@ -115,11 +115,23 @@ impl Engine {
         Ok(())
     }
 
-    /// The head to compute alone, where computing all would take the interpreter long.
+    /// The head to compute alone, where computing all would take the interpreter long, or where a matrix is held as a whole
+    /// and only one head's fits.
     fn only_head(&self, e: &Experiment) -> Option<usize> {
         let (n, d) = (e.n as u64, e.dim as u64);
-        let all = 4 * n * n * d * (e.heads * e.batch) as u64;
-        (matches!(self.device, Device::Cpu) && all > ALL_HEADS_FLOPS).then_some(e.head)
+        let cells = n * n * (e.heads * e.batch) as u64;
+        let is_long = matches!(self.device, Device::Cpu) && 4 * d * cells > ALL_HEADS_FLOPS;
+        let fits = |variant: &'static Variant, setup: &Setup| {
+            Planned::attempt(&self.device, variant, setup, Request { effective: true, ..Request::default() }).is_ok()
+        };
+        let fits_alone = |id: &String| {
+            find(id).is_some_and(|variant| {
+                let whole = setup_of(e, variant, e.n);
+                !fits(variant, &whole) && fits(variant, &alone(&whole, e.head))
+            })
+        };
+        let is_large = 4 * cells > self.device.tensor_bytes() && e.variants.iter().take(2).any(fits_alone);
+        (is_long || is_large).then_some(e.head)
     }
 
     async fn show_variant(
@@ -132,10 +144,7 @@ impl Engine {
     ) -> Result<Shown, Fault> {
         let whole = setup_of(e, variant, e.n);
         let setup = match only_head {
-            Some(head) => {
-                let structure = Structure { first_head: head, ..whole.structure.clone() };
-                Setup { batch: 1, heads: 1, structure, ..whole.clone() }
-            }
+            Some(head) => alone(&whole, head),
             None => whole.clone(),
         };
         let request = Request { effective: true, ..Request::default() };
@@ -145,6 +154,11 @@ impl Engine {
         };
         let mut prepared = self.prepare(variant, planned).await?;
         prepared.write_all(variant, &setup, x)?;
+        if let Some(head) = only_head {
+            for (name, values) in variant.drawn_of_head(&whole, &setup, head) {
+                prepared.write(name, &values)?;
+            }
+        }
         prepared.run(watch).await?;
         let blocks = (variant.blocks)(&setup);
         let numbers = numbers(&self.device, variant, &whole, blocks.as_ref());
@@ -233,6 +247,12 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// One head of a setup, and of its first text.
+fn alone(whole: &Setup, head: usize) -> Setup {
+    let structure = Structure { first_head: head, ..whole.structure.clone() };
+    Setup { batch: 1, heads: 1, structure, ..whole.clone() }
 }
 
 /// q, k, v of the experiment's text; of one head alone where `only_head` says so.

@@ -37,7 +37,8 @@ impl Planned {
         Err(Refusal { nearest, ..refusal })
     }
 
-    fn attempt(device: &Device, variant: &Variant, setup: &Setup, request: Request) -> Result<Self, Refusal> {
+    /// The same without looking for what could be served.
+    pub fn attempt(device: &Device, variant: &Variant, setup: &Setup, request: Request) -> Result<Self, Refusal> {
         if let Some(refusal) = variant.refusal(setup, device.tensor_bytes()) {
             return Err(refusal);
         }
