@@ -5,6 +5,7 @@
 //! There is no gradient. Vyas et al., 2020, "Fast Transformers with Clustered Attention", arXiv:2007.04825, section 3.2.
 
 use super::kernel::{invocations, uniform};
+use super::sorted_attention::CountingSort;
 use crate::gpu::Source;
 use crate::graph::{
     Cost, Data, Dispatch, Dtype, GradContext, Graph, LowerContext, Lowered, Node, Op, Real, ShapeError, Slot,
@@ -83,16 +84,17 @@ impl Op for HammingClusters {
         vec![None; c.inputs.len()]
     }
 
-    fn lower(&self, _: &LowerContext, inputs: &[&TensorType], _: &[TensorType]) -> Lowered {
+    fn lower(&self, context: &LowerContext, inputs: &[&TensorType], _: &[TensorType]) -> Lowered {
         let [batch, heads, rows, width] = inputs[0].shape[..] else { unreachable!("checked by the shape rule") };
         let (count, total, words) = (inputs[1].shape[0], batch * heads, width.div_ceil(32));
-        // The rows' words, the first codes, each head's codes.
-        let [row_words, first, codes] = [0, 1, 2].map(Slot::Scratch);
+        // The rows' words, the first codes, each head's codes, the rows by group, and what it takes to sort them.
+        let [row_words, first, codes, order, counts] = [0, 1, 2, 3, 4].map(Slot::Scratch);
+        let sort = CountingSort::of_rows(total, rows, count + 1);
         let padding = if inputs.len() > 2 { Slot::In(2) } else { row_words };
         let dispatch = |entry, shared: bool, items: [usize; 2], bindings: Vec<(&'static str, Slot)>, invoked, flops| {
             let [item_rows, item_total] = items;
             let flags = [shared, inputs.len() > 2].map(usize::from);
-            let numbers = [item_rows, item_total, count, words, width, heads, flags[0], flags[1]];
+            let numbers = [item_rows, item_total, count, words, width, heads, flags[0], flags[1], sort.segments()];
             Dispatch {
                 source: Source::Table("ops/hamming_clusters"),
                 entry,
@@ -111,18 +113,30 @@ impl Op for HammingClusters {
             let from = if round == 0 { first } else { codes };
             let bindings = vec![("words", row_words), ("codes", from), ("padding", padding), ("groups", Slot::Out(0))];
             let work = rows * total * count * words * 3;
-            dispatches.push(dispatch("assign", round == 0, [rows, total], bindings, rows * total, work));
+            dispatches.push(dispatch("assign", round == 0, [rows, total], bindings, rows.div_ceil(4) * total, work));
             if round < self.rounds {
-                let bindings =
-                    vec![("words", row_words), ("members", Slot::Out(0)), ("first", first), ("packed", codes)];
-                let work = total * count * words * rows;
+                dispatches.extend(sort.dispatches(context, [Slot::Out(0), counts, order]));
+                let bindings = vec![
+                    ("words", row_words),
+                    ("order", order),
+                    ("counts", counts),
+                    ("first", first),
+                    ("packed", codes),
+                ];
+                let work = total * words * (count + 16 * rows);
                 dispatches.push(dispatch("majority", false, [rows, total], bindings, total * count * words, work));
             }
         }
         let bytes = |words: usize| (words * 4) as u64;
         Lowered {
             dispatches,
-            scratch: vec![bytes(total * rows * words), bytes(count * words), bytes(total * count * words)],
+            scratch: vec![
+                bytes(total * rows * words),
+                bytes(count * words),
+                bytes(total * count * words),
+                bytes(total * rows),
+                bytes(sort.counters()),
+            ],
         }
     }
 }

@@ -15,6 +15,7 @@ mod order;
 use crate::graph::{
     Cost, Data, Dtype, Float, GradContext, Graph, LowerContext, Lowered, Node, Op, ShapeError, TensorType,
 };
+pub(super) use order::CountingSort;
 pub use order::slots_at;
 
 /// Floating-point operations of the softmax for each scored pair.

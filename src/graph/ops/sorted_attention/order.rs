@@ -79,32 +79,65 @@ impl Op for ChunkOrder {
 
     fn lower(&self, context: &LowerContext, inputs: &[&TensorType], _: &[TensorType]) -> Lowered {
         let [total, rounds, n] = inputs[0].shape[..] else { unreachable!("checked by the shape rule") };
-        let (segments, numbers) = (n.div_ceil(SEGMENT), self.buckets + 1);
-        let slots_at = slots_at(&self.chunks, total, n);
-        let Chunks { size, across, .. } = self.chunks;
-        let words =
-            [total, rounds, n, segments, SEGMENT, numbers, size, slots_at, self.chunks.words(), usize::from(across)];
-        let words = words.map(|x| x as u32);
+        let sort = CountingSort { total, rounds, n, buckets: self.buckets + 1, chunks: Some(self.chunks) };
+        let dispatches = sort.dispatches(context, [Slot::In(0), Slot::Scratch(0), Slot::Out(0)]);
+        Lowered { dispatches, scratch: vec![4 * sort.counters() as u64] }
+    }
+}
+
+/// Rows sorted by small numbers, equal ones as they were.
+pub struct CountingSort {
+    total: usize,
+    rounds: usize,
+    n: usize,
+    buckets: usize,
+    /// Where slots are written too.
+    chunks: Option<Chunks>,
+}
+
+impl CountingSort {
+    /// Of `total` sequences of `n` numbers below `buckets` each the order alone.
+    pub fn of_rows(total: usize, n: usize, buckets: usize) -> Self {
+        Self { total, rounds: 1, n, buckets, chunks: None }
+    }
+
+    /// Parts of a sequence that are counted apart.
+    pub fn segments(&self) -> usize {
+        self.n.div_ceil(SEGMENT)
+    }
+
+    /// Words of the scratch buffer `[total · rounds, buckets, segments]`. After the dispatches they say where in the order the
+    /// numbers of a bucket and a segment end.
+    pub fn counters(&self) -> usize {
+        self.total * self.rounds * self.buckets * self.segments()
+    }
+
+    /// The dispatches that sort; `slots` are the numbers, the counters, and the order.
+    pub fn dispatches(&self, context: &LowerContext, [buckets, counts, order]: [Slot; 3]) -> Vec<Dispatch> {
+        let &Self { total, rounds, n, chunks, .. } = self;
+        let slots_at = chunks.map_or(0, |chunks| slots_at(&chunks, total, n));
+        let (size, words, across) = chunks.map_or((1, 0, false), |c| (c.size, c.words(), c.across));
+        let numbers = [total, rounds, n, self.segments(), SEGMENT, self.buckets, size, slots_at, words];
+        let numbers: Vec<u32> = numbers.into_iter().chain([usize::from(across)]).map(|x| x as u32).collect();
         // A barrier among many is dear on a software adapter.
         let lanes = if context.software { 8 } else { 128.min(context.max_invocations) };
         let dispatch = |entry, bindings: &[(&'static str, Slot)], groups, items: usize| Dispatch {
             source: Source::Table("attention/chunk_order"),
             entry,
             consts: vec![("LANES", f64::from(lanes))],
-            uniform: uniform(&words),
+            uniform: uniform(&numbers),
             bindings: bindings.to_vec(),
             groups,
             flops: 4 * items as u64,
         };
-        let (buckets, counts) = (("buckets", Slot::In(0)), ("counts", Slot::Scratch(0)));
-        let (rows, counters) = (total * rounds, total * rounds * segments * numbers);
-        let each = invocations(rows * segments);
-        let dispatches = vec![
+        let (buckets, counts) = (("buckets", buckets), ("counts", counts));
+        let (rows, counters) = (total * rounds, self.counters());
+        let each = invocations(rows * self.segments());
+        vec![
             dispatch("count", &[buckets, counts], each, rows * n + counters),
             dispatch("scan", &[counts], [rows as u32, 1, 1], counters),
-            dispatch("place", &[buckets, counts, ("order", Slot::Out(0))], each, rows * n),
-        ];
-        Lowered { dispatches, scratch: vec![4 * counters as u64] }
+            dispatch("place", &[buckets, counts, ("order", order)], each, rows * n),
+        ]
     }
 }
 
