@@ -433,3 +433,41 @@ fn nonsense_is_named_and_survived() {
     }
     assert_eq!(numbers(&events, 0).keys_per_query, 1.0);
 }
+
+#[test]
+fn decisions_are_told_once_for_each_head_that_is_shown() {
+    for backend in backends() {
+        let n = 70;
+        let e = experiment(&["reformer", "full"], n);
+        let of_head = |head: usize| match show(View::Weights, n, 20, 20) {
+            Command::Show { plate, view, pool, scale, viewport, width, height, dark, .. } => {
+                Command::Show { plate, view, head, pool, scale, viewport, width, height, dark }
+            }
+            other => other,
+        };
+        let commands = vec![explore(&e), of_head(1), show(View::Mask, n, 30, 30), of_head(2)];
+        let (events, _) = serve(backend, commands, quiet);
+        let told: Vec<_> = events
+            .iter()
+            .filter_map(|event| match event {
+                Event::Decided { plate: 0, variant, head, length, parts } => Some((variant, *head, *length, parts)),
+                Event::Decided { .. } => panic!("full attention decides nothing"),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(told.iter().map(|told| told.1).collect::<Vec<_>>(), [1, 2], "{backend:?}");
+        for (variant, _, length, parts) in &told {
+            assert_eq!((variant.as_str(), *length), ("reformer", n));
+            let [buckets, order] = &parts[..] else { panic!("{parts:?}") };
+            assert_eq!(
+                (buckets.name.as_str(), buckets.columns, buckets.values.len()),
+                ("buckets", n, buckets.rows * n)
+            );
+            for (labels, order) in buckets.values.chunks(n).zip(order.values.chunks(n)) {
+                let sorted: Vec<f32> = order.iter().map(|&token| labels[token as usize]).collect();
+                assert!(sorted.is_sorted() && sorted[0] < sorted[n - 1], "{backend:?}: {sorted:?}");
+            }
+        }
+        assert_ne!(told[0].3, told[1].3, "{backend:?}: two heads of one mind");
+    }
+}

@@ -3,6 +3,7 @@
 //!
 //! A lost device is made again and what was asked is run once more; where that fails, the CPU interpreter takes over.
 
+mod decided;
 mod device;
 mod draw;
 mod explore;

@@ -3,6 +3,7 @@
 
 use super::experiment::{Experiment, Pool, Scale, View};
 use super::train::orders::{News, Order};
+use crate::attention::Form;
 use crate::gpu::Caps;
 use crate::ids::ids;
 use crate::measure::tune::Tuned;
@@ -209,6 +210,18 @@ pub struct Shader {
     pub wgsl: String,
 }
 
+/// One thing that a method decided about a text, for one head.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Part {
+    /// Unique within the variant.
+    pub name: String,
+    pub form: Form,
+    pub rows: usize,
+    pub columns: usize,
+    /// `[rows, columns]`, to be read as `form` says; empty where there are too many to be told.
+    pub values: Vec<f32>,
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Event {
@@ -250,6 +263,15 @@ pub enum Event {
         rank: usize,
         allowed: bool,
         row: Vec<f32>,
+    },
+    /// What a plate's variant decided about the text in the head that is shown; told with the first picture of each head.
+    Decided {
+        plate: usize,
+        variant: String,
+        head: usize,
+        /// N.
+        length: usize,
+        parts: Vec<Part>,
     },
     /// The shaders of a plate's variant, in the order in which they first run. `on_device` is false where the CPU
     /// interpreter computes and these are what a GPU would run.

@@ -7,6 +7,7 @@ pub mod geometry;
 pub mod leak;
 pub mod maths;
 pub mod messages;
+pub mod strips;
 pub use crate::lab::results;
 pub mod texts;
 

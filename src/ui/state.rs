@@ -5,10 +5,13 @@ use super::link::Link;
 use super::race::Race;
 use crate::attention::{self, Param, Params, Setup, Value, Variant};
 use crate::lab::experiment::{Complaint, Experiment, Pool, View};
-use crate::lab::protocol::{AdapterFacts, Backend, Command, Event, FormRow, Notice, Numbers, Point, Shader, Viewport};
+use crate::lab::protocol::{
+    AdapterFacts, Backend, Command, Event, FormRow, Notice, Numbers, Part, Point, Shader, Viewport,
+};
 use crate::lab::train::orders::News;
 use leptos::prelude::*;
 use reactive_stores::Store;
+use std::sync::Arc;
 
 /// Everything that the page shows.
 #[derive(Clone, Debug, Default, Store)]
@@ -24,6 +27,8 @@ pub struct Session {
     pub refused: Option<Refused>,
     pub progress: Option<(String, usize, usize)>,
     pub plates: [PlateState; 2],
+    /// What the methods on the plates decided about the text; apart from them, since it is large and seldom changes.
+    pub decided: [Option<Arc<Decided>>; 2],
     /// What both plates show of the matrix; none: all of it.
     pub close_up: Option<Viewport>,
     /// The query and key under the cursor, which both plates share.
@@ -94,6 +99,16 @@ pub struct Sources {
     /// False where the processor computes and a GPU would run these.
     pub on_device: bool,
     pub shaders: Vec<Shader>,
+}
+
+/// What a method decided about the text in one head.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decided {
+    pub variant: String,
+    pub head: usize,
+    /// N.
+    pub length: usize,
+    pub parts: Vec<Part>,
 }
 
 /// One cell and its row.
@@ -245,16 +260,25 @@ impl Lab {
             Event::Progress { what, done, total } => {
                 session.progress().set((done < total).then_some((what, done, total)))
             }
-            Event::Prepared { plate, variant, numbers } => session.plates().update(|plates| {
-                if let Some(state) = plates.get_mut(plate) {
-                    if state.variant != variant {
-                        state.cell = None;
+            Event::Prepared { plate, variant, numbers } => {
+                self.forget_decisions(plate, &variant);
+                session.plates().update(|plates| {
+                    if let Some(state) = plates.get_mut(plate) {
+                        if state.variant != variant {
+                            state.cell = None;
+                        }
+                        state.variant = variant;
+                        state.numbers = Some(numbers);
+                        state.refusal = None;
                     }
-                    state.variant = variant;
-                    state.numbers = Some(numbers);
-                    state.refusal = None;
-                }
-            }),
+                });
+            }
+            Event::Decided { plate, variant, head, length, parts } => {
+                let decided = Some(Arc::new(Decided { variant, head, length, parts }));
+                session
+                    .decided()
+                    .update(|all| all.iter_mut().skip(plate).take(1).for_each(|old| *old = decided.clone()));
+            }
             Event::Plate { plate, exact, domain, largest, non_finite, pool, ms } => session.plates().update(|plates| {
                 if let Some(state) = plates.get_mut(plate) {
                     state.drawn = Some(Drawn { exact, domain, largest, non_finite, pool, ms });
@@ -300,10 +324,20 @@ impl Lab {
 }
 
 impl Lab {
+    /// What another variant decided says nothing of this one.
+    fn forget_decisions(self, plate: usize, variant: &str) {
+        let decided = self.session.decided();
+        let of_another = |old: &Option<Arc<Decided>>| old.as_ref().is_some_and(|old| old.variant != variant);
+        if decided.with_untracked(|all| all.get(plate).is_some_and(of_another)) {
+            decided.update(|all| all[plate] = None);
+        }
+    }
+
     /// A refusal of a variant takes its picture and its numbers away: they are of another experiment.
     fn refuse(self, what: String, reason: String, nearest: Option<String>) {
         let plate = self.session.experiment().with_untracked(|e| e.variants.iter().take(2).position(|id| *id == what));
         if let Some(plate) = plate {
+            self.forget_decisions(plate, "");
             self.session.plates().update(|plates| {
                 let draws = plates[plate].draws;
                 plates[plate] = PlateState { refusal: Some(reason.clone()), draws, ..PlateState::default() };

@@ -41,10 +41,11 @@ impl Engine {
             return Box::pin(self.explore(experiment, watch)).await;
         }
         if let Device::Gpu(gpu) = self.device.clone() {
-            return self.draw_on_device(&gpu, plate, &show, watch).await;
+            self.draw_on_device(&gpu, plate, &show, watch).await?;
+        } else if let Some(explored) = &self.explored {
+            self.draw_on_host(plate, &show, explored, watch).await?;
         }
-        let Some(explored) = &self.explored else { return Ok(()) };
-        self.draw_on_host(plate, &show, explored, watch).await
+        self.tell_decisions(plate, show.head).await
     }
 
     /// The head that must be computed first, where only another one was.

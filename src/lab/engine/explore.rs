@@ -5,7 +5,7 @@ use super::inbox::Watch;
 use super::pause::yield_now;
 use super::prepared::{Planned, Prepared};
 use super::{Engine, setup_of};
-use crate::attention::{EffectiveKind, Request, Setup, Structure, Variant, find};
+use crate::attention::{Decision, EffectiveKind, Request, Setup, Structure, Variant, find};
 use crate::graph::plan::plan;
 use crate::lab::experiment::Experiment;
 use crate::lab::matrix::Matrix;
@@ -14,7 +14,7 @@ use crate::measure::ErrorToFull;
 use crate::pattern::{BlockList, Rule};
 use crate::task::embedding::{Shape, embed_heads};
 use crate::task::{Qkv, Tokens, embed};
-use std::cell::{LazyCell, RefCell};
+use std::cell::{Cell, LazyCell, RefCell};
 use std::rc::Rc;
 
 /// Above so many operations of full attention, the interpreter computes the shown head only.
@@ -42,6 +42,9 @@ pub(super) struct Shown {
     pub rule: Rule,
     pub blocks: Option<BlockList>,
     pub numbers: Numbers,
+    pub decisions: Vec<Decision>,
+    /// The head whose decisions were told.
+    pub told: Cell<Option<usize>>,
     /// The factors, brought to the host when they are first needed.
     host: RefCell<Option<Rc<Matrix>>>,
 }
@@ -147,11 +150,12 @@ impl Engine {
             Some(head) => alone(&whole, head),
             None => whole.clone(),
         };
-        let request = Request { effective: true, ..Request::default() };
+        let request = Request { effective: true, decisions: true, ..Request::default() };
         let planned = Planned::new(&self.device, variant, &setup, request)?;
         let Some(effective) = planned.effective.clone() else {
             return Err(Fault::refused(variant.no_matrix().unwrap_or("the variant has no effective matrix")));
         };
+        let decisions = planned.decisions.clone();
         let mut prepared = self.prepare(variant, planned).await?;
         prepared.write_all(variant, &setup, x)?;
         if let Some(head) = only_head {
@@ -163,7 +167,8 @@ impl Engine {
         let blocks = (variant.blocks)(&setup);
         let numbers = numbers(&self.device, variant, &whole, blocks.as_ref());
         let (kind, rule, host) = (effective.kind, effective.rule, RefCell::new(None));
-        Ok(Shown { variant, setup, prepared, kind, rule, blocks, numbers, host })
+        let told = Cell::new(None);
+        Ok(Shown { variant, setup, prepared, kind, rule, blocks, numbers, decisions, told, host })
     }
 
     /// Runs `full` on the same inputs and tells what each variant loses against it.

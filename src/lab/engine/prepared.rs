@@ -3,19 +3,21 @@
 use super::device::{Device, Fault};
 use super::inbox::Watch;
 use super::pause::Pacer;
-use crate::attention::{Effective, Refusal, Request, Setup, Variant};
+use crate::attention::{Built, Decision, Effective, Refusal, Request, Setup, Variant};
 use crate::gpu::{Buffer, Replay, now_ms};
 use crate::graph::plan::{Plan, plan};
 use crate::graph::{Data, Graph, TensorType, cpu};
 use crate::measure::fit::largest;
 use crate::task::Qkv;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::rc::Rc;
 
 /// A variant's graph and plan, known to fit the device. Nothing is allocated yet.
 pub struct Planned {
     pub graph: Graph,
     pub effective: Option<Effective>,
+    pub decisions: Vec<Decision>,
     pub plan: Plan,
 }
 
@@ -42,8 +44,8 @@ impl Planned {
         if let Some(refusal) = variant.refusal(setup, device.tensor_bytes()) {
             return Err(refusal);
         }
-        let (graph, effective) = variant.build(setup, request);
-        Self::of_graph(device, variant, setup, graph, effective)
+        let Built { graph, effective, decisions } = variant.build_all(setup, request);
+        Ok(Self { decisions, ..Self::of_graph(device, variant, setup, graph, effective)? })
     }
 
     /// Plans a graph of a variant, or says why it is too much for the device.
@@ -83,7 +85,7 @@ impl Planned {
                 ));
             }
         }
-        Ok(Self { graph, effective, plan })
+        Ok(Self { graph, effective, decisions: vec![], plan })
     }
 }
 
@@ -197,6 +199,19 @@ impl Prepared {
                 Ok(values)
             }
             Place::Cpu { outputs, .. } => Ok(outputs.get(name).map(|d| d.real().to_vec()).unwrap_or_default()),
+        }
+    }
+    /// Some elements of an output of the last run; none where there is no such output.
+    pub async fn read_part(&self, name: &str, range: Range<usize>) -> Result<Vec<f32>, Fault> {
+        match &self.place {
+            Place::Gpu(replay) => {
+                let Some((buffer, _)) = self.plan.outputs.get(name) else { return Ok(vec![]) };
+                let bytes = replay.read_range(*buffer, 4 * range.start as u64, 4 * range.len() as u64).await?;
+                Ok(bytemuck::pod_collect_to_vec(&bytes))
+            }
+            Place::Cpu { outputs, .. } => {
+                Ok(outputs.get(name).and_then(|d| d.real().get(range)).unwrap_or_default().to_vec())
+            }
         }
     }
 }

@@ -3,6 +3,7 @@
 pub mod anatomy;
 pub mod banners;
 pub mod chart;
+pub mod decisions;
 pub mod findings;
 pub mod forms;
 pub mod gallery;

@@ -3,6 +3,7 @@
 //! Hover previews a row and a cell, a click locks it, arrow keys move it, Escape lets go. A drag pans; wheel (once the
 //! plate has the focus, or with Ctrl), pinch and keys zoom. Both plates share viewport and cursor.
 
+use super::decisions::Decisions;
 use super::gallery::{family_key, glyph};
 use super::leak::Leak;
 use super::legend::Legend;
@@ -112,6 +113,7 @@ pub fn Plate(index: usize) -> impl IntoView {
                 </div>
             </div>
             <figcaption><Legend index/></figcaption>
+            <Decisions index/>
         </figure>
     }
 }
@@ -255,7 +257,8 @@ fn point_at(lab: Lab, cell: (usize, usize)) {
     }
 }
 
-fn keyed(lab: Lab, ev: &KeyboardEvent) {
+/// Moves the cursor and the view by keys.
+pub(super) fn keyed(lab: Lab, ev: &KeyboardEvent) {
     if ev.ctrl_key() || ev.meta_key() || ev.alt_key() {
         return;
     }
