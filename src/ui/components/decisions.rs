@@ -27,7 +27,7 @@ pub fn Decisions(index: usize) -> impl IntoView {
         if decided.length != n.get() || decided.parts.is_empty() {
             return None;
         }
-        let title = fill("decided.title", &[("head", &decided.head.to_string())]);
+        let title = fill("decided.title", &[("head", &(decided.head + 1).to_string())]);
         let label = title.clone();
         let spoken = {
             let decided = decided.clone();
@@ -58,8 +58,9 @@ pub fn Decisions(index: usize) -> impl IntoView {
             };
             view! {
                 <div class="decision" data-part=part_name(&key)>
-                    <p><b>{heading}</b>" "<span class="said">{said}</span></p>
+                    <p><b>{heading}</b></p>
                     {body}
+                    <p class="said">{said}</p>
                     <p class="meaning">{meaning}</p>
                 </div>
             }
@@ -188,13 +189,22 @@ fn bars(decided: &Decided, part: &Part) -> impl IntoView + use<> {
         let name = lookup(&format!("decided.{}.{}.{row}", decided.variant, part.name));
         let of_head = if part.rows == 1 { head } else { row };
         let here = name.is_none() && of_head == head;
-        let label = name.map_or_else(|| fill("decided.head", &[("head", &of_head.to_string())]), str::to_owned);
+        let label = name.map_or_else(|| fill("decided.head", &[("head", &(of_head + 1).to_string())]), str::to_owned);
         let pieces = lengths.iter().enumerate().map(|(at, length)| {
             let [r, g, b] = strips::label_colour(at);
             view! { <i style=format!("inline-size:{:.2}%;background:rgb({r},{g},{b})", 100.0 * length / most)></i> }
         });
-        let words = lengths.iter().map(|&length| crate::ui::format::significant(length.into(), 3)).collect::<Vec<_>>().join(" + ");
+        let words = lengths.iter().map(|&length| length_in_words(length)).collect::<Vec<_>>().join(" + ");
         view! { <dt class:here=here>{label}</dt><dd><span class="bar">{pieces.collect_view()}</span><span class="number">{words}</span></dd> }
     });
     view! { <dl class="lengths">{bars.collect_view()}</dl> }
+}
+
+/// Whole lengths without digits behind the point.
+fn length_in_words(length: f32) -> String {
+    if length.fract() == 0.0 {
+        crate::ui::format::count(length as u64)
+    } else {
+        crate::ui::format::significant(length.into(), 3)
+    }
 }
