@@ -105,6 +105,8 @@ function drawCurves(element, chart) {
 function drawBands(element, chart) {
   const { size } = letters(element);
   const scale = chart.dispatches / chart.columns.length;
+  // Round numbers of bytes are powers of two.
+  const step = 2 ** Math.ceil(Math.log2(Math.max(chart.top, 4) / 4));
   const marks = chart.colours.map((fill, band) => {
     const rows = chart.columns.map((column, at) => {
       const from = d3.sum(column.slice(0, band));
@@ -115,11 +117,11 @@ function drawBands(element, chart) {
   const svg = Plot.plot({
     width: chart.width,
     height: Math.round(Math.max(150, chart.width * 0.4)),
-    marginLeft: 5 * size,
+    marginLeft: 5.6 * size,
     marginBottom: 3.9 * size,
     style: { background: 'transparent', color: 'var(--ink)', fontFamily: 'var(--sans)', fontSize: `${size}px`, overflow: 'visible' },
     x: { label: chart.xLabel, labelAnchor: 'center', labelArrow: false, labelOffset: 3.2 * size, domain: [0, chart.dispatches], ticks: Math.floor(chart.width / (6 * size)) },
-    y: { label: null, grid: true, ticks: 4, domain: [0, chart.top], tickFormat: bytes },
+    y: { label: null, grid: true, ticks: d3.range(0, chart.top, step), domain: [0, chart.top], tickFormat: bytes },
     marks: [...marks, Plot.ruleX([chart.peak], { stroke: 'var(--ink)', strokeDasharray: '2 3' })],
   });
   svg.setAttribute('role', 'img');
