@@ -13,8 +13,9 @@ use crate::toolchain::{debian_packages, on_path, root_on_debian, say};
 pub const TARGET: &str = "wasm32-unknown-unknown";
 
 /// Every WebGPU browser has SIMD, and the CPU path lives from it. One set of flags for every wasm build, so that
-/// clippy and the build share what they compiled.
-const RUSTFLAGS: &str = "-C target-feature=+simd128";
+/// clippy and the build share what they compiled. LLVM inlines what is small or called once, and little else: that takes a
+/// twelfth off what a visitor loads, where `opt-level = "s"` would also give up the vectors that the CPU path lives from.
+const RUSTFLAGS: &str = "-C target-feature=+simd128 -C llvm-args=-inline-threshold=40";
 
 /// Which rustup toolchain compiles for wasm32.
 #[derive(Clone, Copy, PartialEq, Eq)]
