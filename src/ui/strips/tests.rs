@@ -81,7 +81,7 @@ fn shares_are_read_by_block() {
     assert_eq!(pixel(&picture, 0, 0)[..3], CIVIDIS[0]);
     assert_eq!(pixel(&picture, 0, 1)[..3], CIVIDIS[8]);
     assert_eq!(pixel(&picture, 1, 1)[..3], CIVIDIS[4]);
-    assert_eq!(said(&shares, (3, 1), "none"), [(3, vec!["0.25".into(), "1".into(), "0".into()])]);
+    assert_eq!(said(&shares, (3, 1), "none"), [(3, vec!["0.250".into(), "1".into(), "0".into()])]);
 }
 
 /// Setups in which methods decide all that they ever do.
