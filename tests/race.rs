@@ -4,7 +4,7 @@ use attention_lab::gpu::Options;
 use attention_lab::lab::protocol::{Backend, Command, Event};
 use attention_lab::lab::shelf::Shelf;
 use attention_lab::lab::train::RunConfig;
-use attention_lab::lab::train::orders::{Doing, News, Order, Pace, RunFacts, Sample};
+use attention_lab::lab::train::orders::{Doing, Look, News, Order, Pace, RunFacts, Sample};
 use attention_lab::lab::{Engine, Handle};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -42,6 +42,7 @@ struct Known {
     seen: Vec<Doing>,
     lost: usize,
     saved: usize,
+    looks: Vec<Look>,
     problems: Vec<String>,
 }
 
@@ -67,6 +68,7 @@ impl Known {
                 News::Failed { run, failed } => self.runs[*run].failed = Some(failed.clone()),
                 News::NotKept { reason } => self.problems.push(reason.clone()),
                 News::Saved { .. } => self.saved += 1,
+                News::Looked { look } => self.looks.push((**look).clone()),
             },
             _ => {}
         }
@@ -175,6 +177,55 @@ fn a_pause_a_single_step_and_a_lost_device_change_no_loss() {
         assert_eq!(pieces.losses(0), whole.losses(0), "{backend:?}");
         assert_eq!(pieces.last(0).held, whole.last(0).held);
     }
+}
+
+/// One that is taken in the middle of a race, one at its end, and one of a run that is not there.
+#[test]
+fn a_look_tells_the_inside_of_a_run_and_changes_no_loss() {
+    let look = |run, sequence| order(Order::Look { run, sequence, prompt: String::new() });
+    for backend in backends() {
+        let begin = || start(&["full", "sliding_window"], Pace::Steps);
+        let whole = serve(backend, vec![begin()], quiet);
+        let known = serve(backend, vec![begin(), look(1, 3), look(7, 0)], once_behind(0, look(0, 0)));
+        assert_eq!(known.losses(0).last(), whole.losses(0).last(), "{backend:?}");
+        assert_eq!(known.problems, Vec::<String>::new());
+        let [first, last] = &known.looks[..] else { panic!("{backend:?}: {} looks", known.looks.len()) };
+        assert!(first.run == 0 && (1..24).contains(&first.step), "{backend:?}: at {}", first.step);
+        assert_eq!((last.run, last.step, last.sequence), (1, 24, 3));
+        for look in [first, last] {
+            assert!(look.changes.iter().all(|c| c.gradient > 0.0 && c.weights > 0.0 && c.update > 0.0), "{look:?}");
+            assert_eq!(look.seen.len(), known.runs[0].config.model.length);
+            let judged: Vec<_> = look.seen.iter().filter_map(|seen| seen.guess.as_ref()).collect();
+            assert_eq!(judged.len(), 4, "as many as are copied");
+            for guess in judged {
+                assert_eq!(guess.right, guess.guess == guess.answer);
+                assert!(guess.of_answer > 0.0 && guess.of_answer <= guess.of_guess && guess.of_guess <= 1.0);
+            }
+            assert_eq!(look.written, None, "symbols are no text");
+        }
+    }
+}
+
+#[test]
+fn a_look_at_a_model_of_stories_goes_on_with_a_prompt() {
+    let text = r#"{"task": {"id": "story", "length": 16}, "model": {"d_model": 16, "heads": 2}, "batch": 4, "steps": 2,
+        "evaluation": {"every": 0, "batches": 1}}"#;
+    let runs = vec![RunConfig::parse(text).unwrap()];
+    let prompts = ["Once a blue fox", "Quetzalcoatl", ""];
+    let looks = prompts.map(|prompt| order(Order::Look { run: 0, sequence: 0, prompt: prompt.into() }));
+    let mut commands = vec![order(Order::Start { runs, pace: Pace::Steps })];
+    commands.extend(looks.clone());
+    commands.extend(looks);
+    let known = serve(Backend::Cpu, commands, quiet);
+    assert_eq!(known.looks.len(), 6, "{:?}", known.problems);
+    assert_eq!(known.looks[..3], known.looks[3..], "the same look twice");
+    let written = |at: usize| known.looks[at].written.as_ref().expect("a story is text");
+    assert_eq!(written(0).prompt, "Once a blue fox");
+    // 24 tokens; full stops stand at the words before them.
+    assert!((12..=24).contains(&written(0).words.split_whitespace().count()), "{:?}", written(0));
+    // What has no word that the model knows goes on from the sequence.
+    assert_eq!(written(1), written(2));
+    assert!(written(1).prompt.starts_with("Once a"), "{:?}", written(1));
 }
 
 #[test]

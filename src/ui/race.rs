@@ -6,7 +6,7 @@ use super::texts::{fill, lookup, t};
 use crate::attention;
 use crate::lab::train::RunConfig;
 use crate::lab::train::memory::{BANDS, MemoryTimeline};
-use crate::lab::train::orders::{Doing, Held, Pace, RunFacts, Sample};
+use crate::lab::train::orders::{Doing, Held, Look, Pace, RunFacts, Sample};
 use crate::lab::train::setup::{Against, differences};
 use crate::lab::train::verdict::{Next, Verdict, accuracy, verdict};
 use serde_json::{Value, json};
@@ -24,6 +24,8 @@ pub struct Race {
     pub doing: Doing,
     /// Why the browser keeps no more of it.
     pub not_kept: Option<String>,
+    /// The inside of a run, as it was last looked at.
+    pub look: Option<Look>,
 }
 
 /// What a chart of a race shows.

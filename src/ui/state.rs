@@ -351,7 +351,11 @@ impl Lab {
 /// Folds what the engine tells of runs in training.
 fn learn(race: &mut Race, news: News) {
     match news {
-        News::Runs { runs, pace, doing } => *race = Race { runs, pace, doing, not_kept: race.not_kept.take() },
+        News::Runs { runs, pace, doing } => {
+            let (not_kept, look) = (race.not_kept.take(), race.look.take());
+            let look = look.filter(|look| look.run < runs.len());
+            *race = Race { runs, pace, doing, not_kept, look };
+        }
         News::Doing { doing } => race.doing = doing,
         News::Samples { of } => {
             for (at, samples) in of {
@@ -366,6 +370,7 @@ fn learn(race: &mut Race, news: News) {
             }
         }
         News::NotKept { reason } => race.not_kept = Some(reason),
+        News::Looked { look } => race.look = Some(*look),
         News::Saved { run } => {
             let name = race.runs.get(run).map(super::race::file_name).unwrap_or_default();
             leptos::task::spawn_local(async move {

@@ -17,7 +17,7 @@ test('a lost device is made again and the plate comes back', async ({ lab }) => 
   const figure = page.locator('#plate-0');
   await expect(figure).toHaveAttribute('data-drawn', 'exact', { timeout: 30_000 });
   const draws = Number(await figure.getAttribute('data-draws'));
-  expect(await page.evaluate(() => window.attentionLab.command('{"type":"lose_device"}'))).toBe(true);
+  expect(await page.evaluate(() => window.attentionLab.command('"lose_device"'))).toBe(true);
   await expect(page.locator('#banner-lost')).toHaveAttribute('data-recovered', 'true', { timeout: 30_000 });
   await expect.poll(async () => Number(await figure.getAttribute('data-draws')), { timeout: 30_000 }).toBeGreaterThan(draws);
 });

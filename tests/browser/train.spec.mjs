@@ -46,7 +46,7 @@ test('runs on the graphics adapter go on when the device is lost', async ({ lab 
   await expect(page.locator('.colophon')).toContainText('webgpu', { timeout: 60_000 });
   await page.locator('#race-start').click();
   await expect.poll(() => step(page), { timeout: 120_000 }).toBeGreaterThan(0);
-  await page.evaluate(() => window.attentionLab.command('{"type":"lose_device"}'));
+  await page.evaluate(() => window.attentionLab.command('"lose_device"'));
   await expect(page.locator('#banner-lost')).toBeVisible({ timeout: 60_000 });
   await expect(page.locator('#race-controls')).toHaveAttribute('data-doing', 'done', { timeout: 200_000 });
   for (const row of [0, 1]) expect(await page.locator('#runs tbody tr').nth(row).locator('td').nth(2).textContent()).toBe('10');
@@ -153,3 +153,35 @@ for (const width of [360, 1280]) {
     expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBeLessThanOrEqual(width);
   });
 }
+
+test('a run is looked into while it trains', async ({ lab }) => {
+  test.setTimeout(240_000);
+  const page = await lab.open('?v=1&view=train&task=story&train.length=32&train.width=32&train.steps=100000&variant=full,sliding_window');
+  await doing(page, 'ready');
+  await page.locator('#race-start').click();
+  await expect.poll(() => step(page), { timeout: 60_000 }).toBeGreaterThan(1);
+  await page.locator('#look summary').click();
+  const looked = async () => Number(/(\d[\d,]*)/.exec(await page.locator('#look-step').textContent())?.[1].replaceAll(',', '') ?? -1);
+  await expect.poll(looked, { timeout: 60_000 }).toBeGreaterThan(0);
+  // Every position is told, and each prediction says whether it is right.
+  await expect(page.locator('#look-seen > span')).toHaveCount(32);
+  const judged = await page.locator('#look-seen > span[data-right]').count();
+  expect(judged).toBeGreaterThan(20);
+  const wrong = await page.locator('#look-seen > span[data-right="false"]').count();
+  expect(await page.locator('#look-seen s').count()).toBe(wrong);
+  await expect(page.locator('#look .under').first()).toContainText(`${judged - wrong} of ${judged}`);
+  const ratios = await page.locator('#look-changes tbody tr td:nth-child(3)').allTextContents();
+  expect(ratios.length).toBeGreaterThan(5);
+  for (const ratio of ratios) expect(Number(ratio)).toBeGreaterThan(0);
+  // A look in between does not stop the training, and another one is taken as it goes on.
+  const before = await looked();
+  await expect.poll(looked, { timeout: 120_000 }).toBeGreaterThan(before);
+  await doing(page, 'running');
+  await page.locator('#look-prompt').fill('Once a blue fox named Edda');
+  await page.locator('#look-prompt').press('Enter');
+  await expect(page.locator('#look-written')).toContainText('Once a blue fox named Edda', { timeout: 60_000 });
+  expect((await page.locator('#look-written').textContent()).length).toBeGreaterThan(40);
+  await page.locator('#look-run').selectOption('1');
+  await expect.poll(looked, { timeout: 60_000 }).toBeGreaterThan(0);
+  await page.locator('#race-stop').click();
+});

@@ -5,6 +5,7 @@
 
 mod entrant;
 mod keeping;
+mod looking;
 
 use super::Engine;
 use super::device::Fault;
@@ -117,6 +118,7 @@ impl Engine {
                 self.recall().await;
                 Ok(())
             }
+            Order::Look { run, sequence, prompt } => self.look(run, sequence, prompt, watch).await,
             Order::Save { run } => self.save(run).await,
             Order::Open => self.open_file().await,
         }

@@ -1,5 +1,6 @@
 //! What a face asks of runs that are trained side by side, and what it hears of them: plain data.
 
+use super::PartChange;
 use super::RunConfig;
 use super::memory::MemoryTimeline;
 use crate::task::score::Score;
@@ -22,7 +23,7 @@ pub enum Pace {
 
 /// What a race is asked to do.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "do", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum Order {
     /// Makes these runs ready and times a few steps of each, so that one knows beforehand how long they take. They stay at
     /// their beginning.
@@ -43,6 +44,9 @@ pub enum Order {
     Recall,
     /// Puts a run on the shelf as a `.safetensors` file; answered by `Saved`.
     Save { run: usize },
+    /// Looks inside a run as it is now, without changing it: what the next step would do, what it predicts on held-out sequence
+    /// number `sequence`, and, where it writes text, how it goes on with `prompt`; answered by `Looked`.
+    Look { run: usize, sequence: u64, prompt: String },
     /// Makes the file that the page has put on the shelf one more run.
     Open,
 }
@@ -124,7 +128,7 @@ pub struct Failed {
 
 /// What is told of a race.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "news", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum News {
     /// All runs as they stand: when they are made, copied, or brought back.
     Runs { runs: Vec<RunFacts>, pace: Pace, doing: Doing },
@@ -138,4 +142,53 @@ pub enum News {
     NotKept { reason: String },
     /// A run lies on the shelf as a file.
     Saved { run: usize },
+    /// What is inside a run.
+    Looked { look: Box<Look> },
+}
+
+/// The inside of a run at one step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Look {
+    pub run: usize,
+    pub step: u64,
+    pub sequence: u64,
+    /// What the next step would do to each part.
+    pub changes: Vec<PartChange>,
+    /// The first [`MOST_SEEN`] positions of the sequence.
+    pub seen: Vec<Seen>,
+    /// None where the model or the task writes no text.
+    pub written: Option<Written>,
+}
+
+/// Positions that a look tells of, at most.
+pub const MOST_SEEN: usize = 512;
+/// Bytes of a prompt, at most.
+pub const MOST_PROMPT_BYTES: usize = 4096;
+
+/// One position, in words.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Seen {
+    /// What the model reads.
+    pub token: String,
+    /// None where no prediction is judged.
+    pub guess: Option<Guess>,
+}
+
+/// What a model predicts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Guess {
+    pub guess: String,
+    pub answer: String,
+    pub right: bool,
+    /// Probabilities that the model gives to its guess and to the answer.
+    pub of_guess: f32,
+    pub of_answer: f32,
+}
+
+/// A text and what a model wrote behind it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Written {
+    /// What it went on from, in the words that it knows.
+    pub prompt: String,
+    pub words: String,
 }

@@ -15,6 +15,7 @@ pub mod numbers;
 pub mod plate;
 pub mod race_charts;
 pub mod race_controls;
+pub mod race_look;
 pub mod race_memory;
 pub mod race_setup;
 pub mod race_table;

@@ -2,6 +2,7 @@
 
 use crate::ui::components::race_charts::Charts;
 use crate::ui::components::race_controls::{Controls, Said, prepare};
+use crate::ui::components::race_look::Inside;
 use crate::ui::components::race_memory::Memory;
 use crate::ui::components::race_setup::RaceSetup;
 use crate::ui::components::race_table::Runs;
@@ -19,6 +20,7 @@ pub fn Train() -> impl IntoView {
                 <Said/>
                 <Charts/>
                 <Runs/>
+                <Inside/>
                 <Memory/>
             </div>
         </div>
