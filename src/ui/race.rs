@@ -206,7 +206,13 @@ fn rate(run: &RunFacts) -> Option<f64> {
 pub fn difference(from: &RunConfig, to: &RunConfig) -> String {
     // What only one of two methods has is no difference to dwell on.
     let both = differences(from, to).into_iter().filter(|(_, old, new)| old != "–" && new != "–");
+    // Methods have names; what else differs says enough as it is.
+    let called = |name: &str, value: String| match attention::find(&value) {
+        Some(variant) if name == "variant" => variant.name.to_owned(),
+        _ => value,
+    };
     let words = both.map(|(name, old, new)| {
+        let (old, new) = (called(&name, old), called(&name, new));
         let name = lookup(&format!("train.field.{name}")).map_or_else(|| name.replace('_', " "), str::to_owned);
         format!("{name} {old} → {new}")
     });
