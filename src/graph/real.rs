@@ -76,8 +76,46 @@ impl<'a, R> Matrix<'a, R> {
     }
 }
 
+/// `exp(x)` to two units in the last place: `2^n exp(r)` with |r| <= ln 2 / 2 and the coefficients of Cephes' expf. Zero below
+/// the smallest normal number, NaN for NaN.
+#[inline(always)]
+pub(super) fn exp_f32(x: f32) -> f32 {
+    // Adding and subtracting it rounds to an integer, which then stands in the low bits.
+    const ROUND: f32 = 12_582_912.0;
+    let clamped = if x < -87.3 { -87.3 } else { x };
+    let clamped = if clamped > 88.3 { 88.3 } else { clamped };
+    let shifted = clamped * std::f32::consts::LOG2_E + ROUND;
+    let n = shifted - ROUND;
+    let r = clamped - n * 0.693_359_4;
+    let r = r - n * -2.121_944_4e-4;
+    let p = 1.987_569_1e-4;
+    let p = p * r + 1.398_199_9e-3;
+    let p = p * r + 8.333_452e-3;
+    let p = p * r + 4.166_579_6e-2;
+    let p = p * r + 1.666_666_5e-1;
+    let p = p * r + 0.5;
+    let p = p * r * r + r + 1.0;
+    let power = f32::from_bits(shifted.to_bits().wrapping_add(127).wrapping_shl(23));
+    if x < -87.3 { 0.0 } else { p * power }
+}
+
+/// `tanh(x)` to three units in the last place, by the polynomial of Cephes' tanhf near 0; NaN for NaN. It runs in vector
+/// registers, and the C library's took a third of a training step.
+#[inline(always)]
+fn tanh_f32(x: f32) -> f32 {
+    let z = x * x;
+    let p = -5.704_988_7e-3;
+    let p = p * z + 2.063_909e-2;
+    let p = p * z - 5.373_971_6e-2;
+    let p = p * z + 1.333_144_2e-1;
+    let p = p * z - 3.333_328e-1;
+    let near = p * z * x + x;
+    let far = 1.0 - 2.0 / (exp_f32(2.0 * x) + 1.0);
+    if x.abs() < 0.625 { near } else { far }
+}
+
 macro_rules! real {
-    ($t:ty) => {
+    ($t:ty, $tanh:path) => {
         impl Real for $t {
             fn from_f64(x: f64) -> Self {
                 x as $t
@@ -95,7 +133,7 @@ macro_rules! real {
                 <$t>::sqrt(self)
             }
             fn tanh(self) -> Self {
-                <$t>::tanh(self)
+                $tanh(self)
             }
         }
     };
@@ -143,8 +181,38 @@ macro_rules! float {
     };
 }
 
-real!(f32);
-real!(f64);
+real!(f32, tanh_f32);
+real!(f64, f64::tanh);
 float!(f32, eval_f32);
 #[cfg(not(target_arch = "wasm32"))]
 float!(f64, eval_f64);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fast_exp_is_close_and_keeps_nan() {
+        for i in -87_000..88_000 {
+            let x = i as f32 * 1e-3;
+            let want = f64::from(x).exp();
+            assert!((f64::from(exp_f32(x)) / want - 1.0).abs() < 2.5e-7, "exp({x})");
+        }
+        assert_eq!(exp_f32(-2e30), 0.0);
+        assert_eq!(exp_f32(0.0), 1.0);
+        assert!(exp_f32(f32::NAN).is_nan());
+    }
+
+    #[test]
+    fn fast_tanh_is_close_and_keeps_nan() {
+        for i in -200_000..200_000 {
+            let x = i as f32 * 1e-4;
+            let want = f64::from(x).tanh();
+            let error = (f64::from(tanh_f32(x)) - want).abs();
+            assert!(error <= 4e-7 * want.abs(), "tanh({x})");
+        }
+        assert_eq!([tanh_f32(f32::INFINITY), tanh_f32(f32::NEG_INFINITY), tanh_f32(1e30)], [1.0, -1.0, 1.0]);
+        assert_eq!(tanh_f32(0.0), 0.0);
+        assert!(tanh_f32(f32::NAN).is_nan());
+    }
+}

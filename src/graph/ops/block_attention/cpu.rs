@@ -2,6 +2,7 @@
 //! softmax in between. Memory is linear in the length.
 
 use super::BlockAttention;
+use crate::graph::real::exp_f32;
 use crate::graph::{Float, Matrix};
 use std::any::TypeId;
 use std::ops::Range;
@@ -257,44 +258,9 @@ pub(super) fn exp_minus<R: Float>(x: &mut [R], shift: R) {
     }
 }
 
-/// `exp(x)` to two units in the last place: `2^n exp(r)` with |r| <= ln 2 / 2 and the coefficients of Cephes' expf. Zero below
-/// the smallest normal number, NaN for NaN.
-#[inline(always)]
-fn exp_f32(x: f32) -> f32 {
-    // Adding and subtracting it rounds to an integer, which then stands in the low bits.
-    const ROUND: f32 = 12_582_912.0;
-    let clamped = if x < -87.3 { -87.3 } else { x };
-    let clamped = if clamped > 88.3 { 88.3 } else { clamped };
-    let shifted = clamped * std::f32::consts::LOG2_E + ROUND;
-    let n = shifted - ROUND;
-    let r = clamped - n * 0.693_359_4;
-    let r = r - n * -2.121_944_4e-4;
-    let p = 1.987_569_1e-4;
-    let p = p * r + 1.398_199_9e-3;
-    let p = p * r + 8.333_452e-3;
-    let p = p * r + 4.166_579_6e-2;
-    let p = p * r + 1.666_666_5e-1;
-    let p = p * r + 0.5;
-    let p = p * r * r + r + 1.0;
-    let power = f32::from_bits(shifted.to_bits().wrapping_add(127).wrapping_shl(23));
-    if x < -87.3 { 0.0 } else { p * power }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn fast_exp_is_close_and_keeps_nan() {
-        for i in -87_000..88_000 {
-            let x = i as f32 * 1e-3;
-            let want = f64::from(x).exp();
-            assert!((f64::from(exp_f32(x)) / want - 1.0).abs() < 2.5e-7, "exp({x})");
-        }
-        assert_eq!(exp_f32(-2e30), 0.0);
-        assert_eq!(exp_f32(0.0), 1.0);
-        assert!(exp_f32(f32::NAN).is_nan());
-    }
 
     #[test]
     fn reductions_see_every_element_and_nan() {
