@@ -310,6 +310,17 @@ fn a_run_that_was_stopped_gives_its_memory_back_and_can_go_on() {
     let known = serve(Backend::Cpu, commands, once_behind(0, stop));
     assert!(known.seen.contains(&Doing::Stopped), "{:?}", known.seen);
     assert_eq!((known.doing, known.last(0).step), (Doing::Done, 24));
+    // Looking at it while it is stopped tells where it stands, and it goes on from there.
+    let stop = order(Order::Stop);
+    let runs = vec![RunConfig { log_every: 1, ..config("full") }];
+    let commands = vec![
+        order(Order::Start { runs, pace: Pace::Steps }),
+        order(Order::Look { run: 0, sequence: 0, prompt: String::new() }),
+        order(Order::Resume { pace: Pace::Steps }),
+    ];
+    let looked = serve(Backend::Cpu, commands, once_behind(0, stop));
+    assert!((1..24).contains(&looked.looks[0].step), "at {}", looked.looks[0].step);
+    assert_eq!(looked.losses(0), known.losses(0));
 }
 
 #[test]

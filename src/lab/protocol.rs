@@ -1,8 +1,7 @@
 //! Plain data between a face of the lab and its engine: [`Command`]s in, [`Event`]s out. In the page they cross from the
 //! main thread to the worker as JSON text, `{"start": {"backend": "auto"}}`; canvases are handed over beside them.
 //!
-//! A name stands outside its value, not in a field of it: readers of the other form are larger by half and would cost every
-//! visitor some 100 KB.
+//! A name stands outside its value, not in a field of it, so that a reader knows what it reads and need not keep it first.
 
 use super::experiment::{Experiment, Pool, Scale, View};
 use super::train::orders::{News, Order};

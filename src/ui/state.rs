@@ -8,7 +8,7 @@ use crate::lab::experiment::{Complaint, Experiment, Pool, View};
 use crate::lab::protocol::{
     AdapterFacts, Backend, Command, Event, FormRow, Notice, Numbers, Part, Point, Shader, Viewport,
 };
-use crate::lab::train::orders::News;
+use crate::lab::train::orders::{News, RunFacts};
 use leptos::prelude::*;
 use reactive_stores::Store;
 use std::sync::Arc;
@@ -353,7 +353,9 @@ fn learn(race: &mut Race, news: News) {
     match news {
         News::Runs { runs, pace, doing } => {
             let (not_kept, look) = (race.not_kept.take(), race.look.take());
-            let look = look.filter(|look| look.run < runs.len());
+            // What was inside a run says nothing of another in its place.
+            let config = |runs: &[RunFacts], at: usize| runs.get(at).map(|run| run.config.clone());
+            let look = look.filter(|look| config(&race.runs, look.run) == config(&runs, look.run));
             *race = Race { runs, pace, doing, not_kept, look };
         }
         News::Doing { doing } => race.doing = doing,

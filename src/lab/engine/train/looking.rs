@@ -5,7 +5,7 @@ use crate::lab::engine::Engine;
 use crate::lab::engine::device::Fault;
 use crate::lab::engine::inbox::Watch;
 use crate::lab::engine::pause::yield_now;
-use crate::lab::train::orders::{Guess, Look, MOST_PROMPT_BYTES, MOST_SEEN, News, Seen, Written};
+use crate::lab::train::orders::{Failed, Guess, Look, MOST_PROMPT_BYTES, MOST_SEEN, News, Seen, Written};
 use crate::lab::train::{Error, Run, Sampling};
 use crate::model::Architecture;
 use crate::task::Part;
@@ -20,12 +20,20 @@ impl Engine {
     /// Tells what is inside a run as it is now. The memory that it takes is given back.
     pub(super) async fn look(&mut self, at: usize, sequence: u64, prompt: String, watch: &Watch) -> Result<(), Fault> {
         let Some(entrant) = self.race.as_mut().and_then(|race| race.entrants.get_mut(at)) else { return Ok(()) };
-        if entrant.run.is_none() && entrant.facts.failed.is_none() {
+        // A run that was stopped has given its memory back, and does so again.
+        let stopped = entrant.run.is_none();
+        if stopped && entrant.facts.failed.is_none() {
             entrant.make(&self.device).await?;
         }
-        let Some(run) = &mut entrant.run else { return Err(Fault::refused("this run cannot be looked into")) };
+        if let Some(Failed { reason, nearest }) = entrant.facts.failed.clone() {
+            return Err(Fault::Refused { reason, nearest });
+        }
+        let Some(run) = &mut entrant.run else { return Ok(()) };
         let looked = inside(run, at, sequence, prompt, watch).await;
         run.close();
+        if stopped {
+            entrant.run = None;
+        }
         let look = Box::new(looked.map_err(fault)?);
         self.say(News::Looked { look });
         Ok(())
