@@ -24,6 +24,12 @@ async function within(mode, work) {
 }
 
 globalThis.attentionLabShelf = {
+  // The bytes of a file beside this module.
+  async bytes(path) {
+    const response = await fetch(new URL(path, import.meta.url));
+    if (!response.ok) throw new Error(`${path}: ${response.status}`);
+    return response.arrayBuffer();
+  },
   // All of these or none: [[name, Uint8Array], ...].
   put: (entries) => within('readwrite', (shelf) => entries.map(([name, bytes]) => shelf.put(bytes, name)).at(-1)),
   // Uint8Array, or undefined where there is none.

@@ -15,6 +15,7 @@ mod prepared;
 pub mod rates;
 mod shared;
 mod sources;
+mod subject;
 mod sweep;
 mod timing;
 mod train;
@@ -38,6 +39,7 @@ use painter::Painter;
 use prepared::{Planned, Prepared};
 use shared::Turn;
 use std::rc::Rc;
+use subject::Subjects;
 use timing::Stopwatch;
 use train::Race;
 use tune::Tuning;
@@ -66,6 +68,9 @@ pub struct Engine {
     /// Set from outside, whatever the device.
     fixed_effort: Option<Effort>,
     tuning: Tuning,
+    /// Plates of whose variant it is to be said what it does to a trained model, when there is nothing else to do.
+    unjudged: Vec<usize>,
+    subjects: Subjects,
     /// Runs that are trained side by side when there is nothing else to do.
     race: Option<Race>,
     shelf: Shelf,
@@ -96,6 +101,8 @@ impl Engine {
             effort: sweep::effort(true),
             fixed_effort: None,
             tuning: Tuning::default(),
+            unjudged: vec![],
+            subjects: Subjects::default(),
             race: None,
             shelf: Shelf::default(),
         };
@@ -111,6 +118,11 @@ impl Engine {
     /// Where runs are kept between visits; nowhere at first.
     pub fn set_shelf(&mut self, shelf: Shelf) {
         self.shelf = shelf;
+    }
+
+    /// Who brings files of the lab by name; answers go to [`Handle::provide`]. Without one, no trained model is shown.
+    pub fn set_library(&mut self, library: impl Fn(&'static str) + 'static) {
+        self.subjects.library = Some(Box::new(library));
     }
 
     /// Serves commands until the handle is closed.
@@ -134,6 +146,10 @@ impl Engine {
             self.time_idly(plate).await;
             return true;
         }
+        if let Some(plate) = self.unjudged.pop() {
+            self.judge_idly(plate).await;
+            return true;
+        }
         self.train_idly().await || self.tune_idly().await
     }
 
@@ -155,10 +171,12 @@ impl Engine {
             while let Some(command) = self.inbox.pop() {
                 self.handle(command).await;
             }
-            match self.untimed.pop() {
-                Some(plate) => self.time_idly(plate).await,
-                None if self.train_idly().await => {}
-                None => return,
+            if let Some(plate) = self.untimed.pop() {
+                self.time_idly(plate).await;
+            } else if let Some(plate) = self.unjudged.pop() {
+                self.judge_idly(plate).await;
+            } else if !self.train_idly().await {
+                return;
             }
         }
     }
@@ -181,6 +199,13 @@ impl Engine {
         // Anything that comes in may wait for one span, not for all of them.
         let watch = self.inbox.watch(&Command::Probe { plate, query: 0, key: 0 });
         if let Err(Fault::Lost(reason)) = self.time_plate(plate, &watch).await {
+            self.recover(reason, true).await;
+        }
+    }
+
+    async fn judge_idly(&mut self, plate: usize) {
+        let watch = self.inbox.watch(&Command::Probe { plate, query: 0, key: 0 });
+        if let Err(Fault::Lost(reason)) = self.judge_plate(plate, &watch).await {
             self.recover(reason, true).await;
         }
     }
@@ -223,7 +248,10 @@ impl Engine {
     }
 
     async fn attempt(&mut self, command: &Command, watch: &Watch) -> Result<(), Fault> {
-        let waits = matches!(command, Command::Start { .. } | Command::Show { .. } | Command::Remember { .. });
+        let waits = matches!(
+            command,
+            Command::Start { .. } | Command::Show { .. } | Command::Remember { .. } | Command::Arrived
+        );
         if !self.started && !waits {
             self.start(Backend::Auto).await?;
         }
@@ -255,6 +283,7 @@ impl Engine {
                 }
                 Device::Cpu => Ok(()),
             },
+            Command::Arrived => self.receive(watch).await,
             Command::Remember { tuned } => {
                 self.remember((**tuned).clone());
                 Ok(())
@@ -285,6 +314,7 @@ impl Engine {
         self.painters = Default::default();
         self.stopwatch = None;
         self.untimed.clear();
+        self.unjudged.clear();
         if let Some(race) = &mut self.race {
             race.lose();
         }
@@ -314,7 +344,7 @@ impl Engine {
 
     /// Makes the device again and, where `restore` says so, what the plates showed. False where the request must be given up.
     async fn recover(&mut self, reason: String, restore: bool) -> bool {
-        let experiment = self.explored.take().map(|explored| explored.experiment);
+        let experiment = self.explored.take().map(|explored| explored.asked);
         let Device::Gpu(gpu) = &self.device else { return false };
         let (device, recovered) = match self.shared.reopen(gpu).await {
             Ok(gpu) => (Device::Gpu(gpu), true),
@@ -359,6 +389,7 @@ fn name(command: &Command) -> &'static str {
         Command::Sweep { .. } => "sweep",
         Command::Forms { .. } => "forms",
         Command::Train { .. } => "train",
+        Command::Arrived => "arrived",
         Command::Cancel => "cancel",
         Command::Visible { .. } => "visible",
         Command::LoseDevice => "lose_device",

@@ -51,6 +51,20 @@ ids! {
     }
 }
 
+ids! {
+    /// Whose queries, keys and values the place Attention shows.
+    WeightsFrom {
+        /// A small model that comes with the lab, trained with full attention: its decoder where the experiment is causal, its
+        /// encoder where it is not. Heads and their dimension are the model's.
+        #[default]
+        Trained = "trained",
+        /// None: a seeded embedding of the text.
+        Drawn = "drawn",
+        /// A model that the visitor has opened.
+        Opened = "opened",
+    }
+}
+
 /// Largest values that an experiment takes; what fits an adapter is the engine's to say.
 pub const MAX_LENGTH: usize = 16_384;
 pub const MAX_BATCH: usize = 64;
@@ -84,6 +98,7 @@ pub struct Experiment {
     pub layer: usize,
     pub head: usize,
     pub seed: u64,
+    pub weights: WeightsFrom,
     /// None: the project's own default text, repeated or cut to `n` tokens.
     pub text: Option<String>,
     pub split: Split,
@@ -109,6 +124,7 @@ impl Default for Experiment {
             layer: 0,
             head: 0,
             seed: 1,
+            weights: WeightsFrom::Trained,
             text: None,
             split: Split::Words,
             pool: Pool::Max,
@@ -250,6 +266,13 @@ impl Experiment {
             usual.extend(["sliding_window".to_owned()].into_iter().filter(|id| lookup(id).is_some()));
         }
         usual
+    }
+
+    /// Whose weights a link shows that doesn't say so: shapes or a seed of one's own are not those of a trained model.
+    pub(super) fn usual_weights(&self) -> WeightsFrom {
+        let default = Self::default();
+        let shape = |e: &Self| (e.batch, e.heads, e.dim, e.seed);
+        if shape(self) == shape(&default) { WeightsFrom::Trained } else { WeightsFrom::Drawn }
     }
 
     /// Whether a link to these variants that doesn't say so is causal: where some are always and none is never.

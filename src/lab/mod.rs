@@ -14,6 +14,7 @@ pub mod results;
 pub mod screen;
 pub mod session;
 pub mod shelf;
+pub mod subject;
 pub mod train;
 
 pub use embed::Embed;

@@ -6,7 +6,7 @@
 
 use super::experiment::{
     Complaint, Experiment, Lookup, MAX_BATCH, MAX_DIM, MAX_HEADS, MAX_LAYER, MAX_LENGTH, MAX_VARIANTS, Pool, Scale,
-    Split, Theme, View, registry,
+    Split, Theme, View, WeightsFrom, registry,
 };
 use super::train::orders::Pace;
 use super::train::setup::{Against, NUMBERS, TrainSetup};
@@ -79,6 +79,9 @@ pub fn write_with(e: &Experiment, lookup: Lookup) -> Link {
     }
     if e.seed != default.seed {
         put("seed", &e.seed.to_string());
+    }
+    if e.weights != e.usual_weights() {
+        put("weights", e.weights.id());
     }
     for id in &e.variants {
         let (Some(values), Some(known)) = (e.params.get(id), lookup(id)) else { continue };
@@ -193,6 +196,9 @@ pub(super) fn apply(pairs: &[Pair], lookup: Lookup, complaints: &mut Vec<Complai
     }
     let Reader { mut e, complaints, .. } = reader;
     complaints.extend(e.check(lookup));
+    if !pairs.iter().any(|(key, _)| key == "weights") {
+        e.weights = e.usual_weights();
+    }
     e
 }
 
@@ -240,6 +246,7 @@ impl Reader<'_> {
             "split" => self.choice(key, value, Split::ALL, Split::id, |e| &mut e.split),
             "pool" => self.choice(key, value, Pool::ALL, Pool::id, |e| &mut e.pool),
             "scale" => self.choice(key, value, Scale::ALL, Scale::id, |e| &mut e.scale),
+            "weights" => self.choice(key, value, WeightsFrom::ALL, WeightsFrom::id, |e| &mut e.weights),
             "n" => self.size(key, value, 1, MAX_LENGTH, |e| &mut e.n),
             "batch" => self.size(key, value, 1, MAX_BATCH, |e| &mut e.batch),
             "heads" => self.size(key, value, 1, MAX_HEADS, |e| &mut e.heads),

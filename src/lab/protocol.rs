@@ -4,6 +4,7 @@
 //! A name stands outside its value, not in a field of it, so that a reader knows what it reads and need not keep it first.
 
 use super::experiment::{Experiment, Pool, Scale, View};
+use super::subject::Unread;
 use super::train::orders::{News, Order};
 use crate::attention::Form;
 use crate::gpu::Caps;
@@ -91,6 +92,8 @@ pub enum Command {
     Cancel,
     /// The page is hidden or shown again; measuring pauses while hidden.
     Visible { visible: bool },
+    /// What the engine asked its library for has come.
+    Arrived,
     /// Destroys the device, to test recovery.
     LoseDevice,
     /// What was measured of the kernels in an earlier visit, as `Tuned` told it.
@@ -266,6 +269,10 @@ pub enum Event {
         allowed: bool,
         row: Vec<f32>,
     },
+    /// Whose queries, keys and values the plates show from now on.
+    Subject {
+        subject: Box<SubjectFacts>,
+    },
     /// What a plate's variant decided about the text in the head that is shown; told with the first picture of each head.
     Decided {
         plate: usize,
@@ -327,6 +334,60 @@ pub enum Event {
     },
 }
 
+/// Whose queries, keys and values are shown.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SubjectFacts {
+    pub heads: usize,
+    /// Head dimension.
+    pub dim: usize,
+    /// The trained model; none where they are drawn from the seed.
+    pub model: Option<ModelFacts>,
+    /// What the axes show, where a model's tokens are not the text's.
+    pub labels: Option<Vec<String>>,
+    /// Words of the text that the model does not know, each with the one that it reads in its place.
+    pub stand_ins: Vec<(String, String)>,
+    /// Why it is no model, though one was asked for.
+    pub why: Option<WhyDrawn>,
+}
+
+/// A trained model, for a sentence about it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ModelFacts {
+    pub name: String,
+    /// No token sees a later one.
+    pub causal: bool,
+    pub layers: usize,
+    pub d_model: usize,
+    /// The longest sequence that it was trained on.
+    pub length: usize,
+    /// Steps of its training, and the loss that it reached on held-out sequences in nats.
+    pub trained: Option<(u64, f64)>,
+}
+
+/// Why no model's weights are shown.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WhyDrawn {
+    /// The file is on its way.
+    Coming,
+    /// It did not come, or is none.
+    NotThere { reason: String },
+    /// The model does not read this text.
+    Unread(Unread),
+    /// The layers below take more operations than are tried without a real GPU.
+    TooMuch,
+}
+
+/// What becomes of a model that was trained with full attention when it is run with another: mean cross-entropy in nats, with full
+/// attention and with the other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Swapped {
+    /// On sequences that it has not learned from.
+    pub held: Option<[f64; 2]>,
+    /// On the text.
+    pub text: Option<[f64; 2]>,
+}
+
 /// Numbers shown beside a plate.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Numbers {
@@ -344,4 +405,7 @@ pub struct Numbers {
     pub flops: u64,
     pub bytes_peak: u64,
     pub measured: Option<Timing>,
+    /// Where a trained model is shown.
+    #[serde(default)]
+    pub swapped: Option<Swapped>,
 }

@@ -77,7 +77,7 @@ fn rank(command: &Command) -> u8 {
         | Command::Visible { .. }
         | Command::Cancel
         | Command::LoseDevice => 0,
-        Command::Explore { .. } | Command::Train { .. } => 1,
+        Command::Explore { .. } | Command::Arrived | Command::Train { .. } => 1,
         Command::Show { .. } => 2,
         Command::Probe { .. } | Command::Sources { .. } => 3,
         Command::Sweep { .. } | Command::Forms { .. } => 4,

@@ -38,6 +38,8 @@ const FIXED: [&str; 20] = [
     "Once", "a", "named", "lived", "in", "the", ".", "One", "day", "found", "Then", "took", "to", ",", "and", "was",
     "glad", "⏎", "The", "A",
 ];
+/// Words of which each could stand in a story where another of its list stands: names, and things.
+pub const ALIKE: [&[&str]; 2] = [&NAMES, &THINGS];
 /// Probability that a remark follows after 0, 1, ... 5 of them: their number is uniform on 2 to 5.
 const ANOTHER: [f64; 6] = [1.0, 1.0, 3.0 / 4.0, 2.0 / 3.0, 1.0 / 2.0, 0.0];
 
@@ -261,5 +263,20 @@ impl Task for Story {
         let told =
             numbers.flat_map(|number| self.tell(&mut Dice::new(self.id(), seed, part, number)).into_iter().skip(1));
         Some(told.map(|t| if t.back > reach { t.forgotten } else { t.nats } as f32).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::task::text::DEFAULT_TEXT;
+
+    #[test]
+    fn the_text_of_the_page_is_the_first_held_out_stories() {
+        let story = Story::new(&Config { length: 4096 }).unwrap();
+        let batch = story.batch(1, Part::Held, 0, 1);
+        let told = story.line(&batch.inputs);
+        let stories: Vec<&str> = told.lines().take(5).map(str::trim).collect();
+        assert_eq!(DEFAULT_TEXT.trim_end(), stories.join("\n\n"));
     }
 }

@@ -19,7 +19,7 @@ pub const MAX_TOKENS: usize = 16_384;
 /// Characters of a label; longer words are shortened on the axes.
 const MAX_LABEL_CHARS: usize = 24;
 
-/// The project's own text.
+/// The project's own text: stories of [`super::story`] that no shipped model has learned from.
 pub const DEFAULT_TEXT: &str = include_str!("../../assets/texts/default.txt");
 
 /// A text as tokens.
@@ -98,6 +98,15 @@ impl Tokens {
         self.distinct = self.ids.iter().collect::<HashSet<_>>().len();
         self
     }
+}
+
+/// The words behind [`Tokens::of_length`].
+pub fn words_of_length(text: Option<&str>, n: usize) -> Vec<&str> {
+    let mut all: Vec<&str> = words(text.unwrap_or(DEFAULT_TEXT)).take(MAX_TOKENS).collect();
+    if all.is_empty() {
+        all = words(DEFAULT_TEXT).collect();
+    }
+    (0..n.min(MAX_TOKENS)).map(|i| all[i % all.len()]).collect()
 }
 
 /// Words, numbers, emoji and single punctuation marks by the Unicode word boundaries (UAX 29); white space separates only.
@@ -215,7 +224,7 @@ mod tests {
     #[test]
     fn the_same_word_has_the_same_id() {
         let t = Tokens::new(DEFAULT_TEXT, Split::Words);
-        let at: Vec<usize> = (0..t.len()).filter(|&i| t.labels[i] == "Tomas").collect();
+        let at: Vec<usize> = (0..t.len()).filter(|&i| t.labels[i] == "the").collect();
         assert!(at.len() > 5 && at.iter().all(|&i| t.ids[i] == t.ids[at[0]]));
         let words: HashSet<&String> = t.labels.iter().collect();
         assert_eq!(words.len(), t.distinct, "two words of the default text share an id");

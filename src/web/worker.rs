@@ -10,6 +10,18 @@ use crate::lab::{Engine, Handle, Shared};
 use wasm_bindgen::prelude::*;
 use web_sys::{DedicatedWorkerGlobalScope, MessageEvent, MessagePort, OffscreenCanvas};
 
+#[wasm_bindgen]
+extern "C" {
+    /// `web/shelf.js`: a file of the lab.
+    #[wasm_bindgen(js_namespace = attentionLabShelf, js_name = bytes, catch)]
+    async fn fetch_bytes(path: &str) -> Result<JsValue, JsValue>;
+}
+
+async fn fetch(path: &str) -> Result<Vec<u8>, String> {
+    let told = |error: JsValue| js_sys::Object::from(error).to_string().into();
+    fetch_bytes(path).await.map(|bytes| js_sys::Uint8Array::new(&bytes).to_vec()).map_err(told)
+}
+
 /// Begins to listen, and to serve.
 #[wasm_bindgen]
 pub fn worker_main() {
@@ -31,6 +43,11 @@ async fn serve(port: MessagePort, shared: Shared) {
     let answering = port.clone();
     let (handle, mut engine) = Engine::sharing(shared, Options::default(), move |event| send(&answering, &event));
     engine.set_shelf(Shelf::Browser);
+    let answered = handle.clone();
+    engine.set_library(move |path| {
+        let handle = answered.clone();
+        wasm_bindgen_futures::spawn_local(async move { handle.provide(path, fetch(path).await) });
+    });
     let refusing = port.clone();
     let on_message =
         Closure::<dyn Fn(MessageEvent)>::new(move |message: MessageEvent| hear(&handle, &refusing, &message.data()));

@@ -34,7 +34,7 @@ impl Engine {
         let Some(show) = self.shows[plate].clone() else { return Ok(()) };
         if let Some(head) = self.other_head(show.head) {
             let mut experiment = match &self.explored {
-                Some(explored) => explored.experiment.clone(),
+                Some(explored) => explored.asked.clone(),
                 None => return Ok(()),
             };
             experiment.head = head;

@@ -4,6 +4,7 @@ use super::device::{Device, Fault};
 use super::inbox::Watch;
 use super::pause::yield_now;
 use super::prepared::{Planned, Prepared};
+use super::subject::Seen;
 use super::{Engine, setup_of};
 use crate::attention::{Decision, EffectiveKind, Request, Setup, Structure, Variant, find};
 use crate::graph::plan::plan;
@@ -25,7 +26,12 @@ const LAYERS: usize = 8;
 
 /// What the plates are about.
 pub(super) struct Explored {
+    /// As it was asked for.
+    pub asked: Experiment,
+    /// With the shapes of the model that is shown.
     pub experiment: Experiment,
+    /// The model that is shown, and what of it; none where q, k and v are drawn.
+    pub seen: Option<Seen>,
     /// The one head that was computed; none: all.
     pub only_head: Option<usize>,
     pub plates: [Option<Shown>; 2],
@@ -81,16 +87,21 @@ impl Shown {
 
 impl Engine {
     /// Runs the experiment's variants and tells their numbers; draws the plates.
-    pub(super) async fn explore(&mut self, mut experiment: Experiment, watch: &Watch) -> Result<(), Fault> {
-        self.correct(&mut experiment);
+    pub(super) async fn explore(&mut self, mut asked: Experiment, watch: &Watch) -> Result<(), Fault> {
+        self.correct(&mut asked);
+        let (experiment, seen) = self.see(&asked, watch).await?;
         let e = &experiment;
         let only_head = self.only_head(e);
-        let tokens = Tokens::of_length(e.text.as_deref(), e.split, e.n);
+        let qkv = seen.as_ref().map(|seen| seen.qkv.clone());
         // Made when the first variant is known to fit: what is refused allocates nothing.
-        let x = LazyCell::new(|| inputs(&tokens.ids, e, only_head));
+        let x = LazyCell::new(|| match qkv {
+            Some(qkv) => of_head(qkv, e, only_head),
+            None => Rc::new(inputs(&Tokens::of_length(e.text.as_deref(), e.split, e.n).ids, e, only_head)),
+        });
         // The old matrices go before the new ones come: both may not fit.
         self.explored = None;
-        let mut explored = Explored { experiment: e.clone(), only_head, plates: [None, None], full: None };
+        let (plates, full) = ([None, None], None);
+        let mut explored = Explored { asked, experiment: e.clone(), seen, only_head, plates, full };
         for (plate, id) in e.variants.iter().take(2).enumerate() {
             yield_now().await;
             if watch.stop() {
@@ -115,6 +126,8 @@ impl Engine {
         }
         self.compare_to_full(&x, watch).await?;
         self.untimed = vec![0, 1];
+        let has_model = self.explored.as_ref().is_some_and(|explored| explored.seen.is_some());
+        self.unjudged = if has_model { vec![1, 0] } else { vec![] };
         Ok(())
     }
 
@@ -142,7 +155,7 @@ impl Engine {
         variant: &'static Variant,
         e: &Experiment,
         only_head: Option<usize>,
-        x: &LazyCell<Qkv, impl FnOnce() -> Qkv>,
+        x: &LazyCell<Rc<Qkv>, impl FnOnce() -> Rc<Qkv>>,
         watch: &Watch,
     ) -> Result<Shown, Fault> {
         let whole = setup_of(e, variant, e.n);
@@ -172,7 +185,11 @@ impl Engine {
     }
 
     /// Runs `full` on the same inputs and tells what each variant loses against it.
-    async fn compare_to_full(&mut self, x: &LazyCell<Qkv, impl FnOnce() -> Qkv>, watch: &Watch) -> Result<(), Fault> {
+    async fn compare_to_full(
+        &mut self,
+        x: &LazyCell<Rc<Qkv>, impl FnOnce() -> Rc<Qkv>>,
+        watch: &Watch,
+    ) -> Result<(), Fault> {
         let Some(mut explored) = self.explored.take() else { return Ok(()) };
         let compared = self.compare(&mut explored, x, watch).await;
         self.explored = Some(explored);
@@ -189,7 +206,7 @@ impl Engine {
     async fn compare(
         &self,
         explored: &mut Explored,
-        x: &LazyCell<Qkv, impl FnOnce() -> Qkv>,
+        x: &LazyCell<Rc<Qkv>, impl FnOnce() -> Rc<Qkv>>,
         watch: &Watch,
     ) -> Result<(), Fault> {
         if explored.full().is_none() && explored.plates.iter().any(Option::is_some) {
@@ -240,8 +257,10 @@ impl Engine {
             // It would take seconds; the sweep is for that.
             _ => return Ok(()),
         };
-        let tokens = Tokens::of_length(e.text.as_deref(), e.split, e.n);
-        let x = inputs(&tokens.ids, &e, None);
+        let x = match &explored.seen {
+            Some(seen) => seen.qkv.clone(),
+            None => Rc::new(inputs(&Tokens::of_length(e.text.as_deref(), e.split, e.n).ids, &e, None)),
+        };
         let mut prepared = self.prepare(variant, planned).await?;
         prepared.write_all(variant, &setup, &x)?;
         let timing = self.stopwatch().await?.time(&mut prepared, 5, watch).await?;
@@ -267,6 +286,14 @@ pub(super) fn inputs(ids: &[u32], e: &Experiment, only_head: Option<usize>) -> Q
         None => embed(ids, shape, e.seed),
         Some(head) => embed_heads(ids, Shape { batch: 1, ..shape }, head..head + 1, e.seed),
     }
+}
+
+/// Of q, k and v of all heads those of one alone, where `only_head` says so.
+fn of_head(x: Rc<Qkv>, e: &Experiment, only_head: Option<usize>) -> Rc<Qkv> {
+    let Some(head) = only_head else { return x };
+    let size = e.n * e.dim;
+    let part = |all: &[f32]| all[head * size..(head + 1) * size].to_vec();
+    Rc::new(Qkv { q: part(&x.q), k: part(&x.k), v: part(&x.v) })
 }
 
 /// What is known of a variant before it runs.

@@ -21,7 +21,12 @@ struct Inbox {
     closed: Cell<bool>,
     waker: RefCell<Option<Waker>>,
     screens: RefCell<[Screen; 2]>,
+    /// What the library has sent.
+    arrived: RefCell<Vec<Arrival>>,
 }
+
+/// The name of what was asked for, and its bytes or why there are none.
+pub(super) type Arrival = (&'static str, Result<Vec<u8>, String>);
 
 impl Handle {
     pub fn send(&self, command: Command) {
@@ -48,6 +53,16 @@ impl Handle {
         if let Some(place) = self.0.screens.borrow_mut().get_mut(plate) {
             *place = screen;
         }
+    }
+
+    /// Answers what the engine has asked its library for: bytes, or why there are none.
+    pub fn provide(&self, name: &'static str, bytes: Result<Vec<u8>, String>) {
+        self.0.arrived.borrow_mut().push((name, bytes));
+        self.send(Command::Arrived);
+    }
+
+    pub(super) fn arrived(&self) -> Vec<Arrival> {
+        self.0.arrived.take()
     }
 
     pub(super) fn screen(&self, plate: usize) -> Screen {

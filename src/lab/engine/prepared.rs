@@ -147,6 +147,23 @@ impl Prepared {
         Ok(())
     }
 
+    /// Writes those values that the graph reads.
+    pub fn write_values(&mut self, values: BTreeMap<String, Data<f32>>) -> Result<(), Fault> {
+        match &mut self.place {
+            Place::Gpu(replay) => {
+                for (name, data) in values {
+                    let Some((buffer, _)) = self.plan.inputs.get(&name) else { continue };
+                    match data {
+                        Data::Real(x) => replay.write(*buffer, bytemuck::cast_slice(&x))?,
+                        Data::Index(x) => replay.write(*buffer, bytemuck::cast_slice(&x))?,
+                    }
+                }
+            }
+            Place::Cpu { inputs, .. } => inputs.extend(values),
+        }
+        Ok(())
+    }
+
     /// Writes q, k, v, the variant's drawn tensors, and `g` where gradients are asked for: the values serve as it.
     pub fn write_all(&mut self, variant: &Variant, setup: &Setup, x: &Qkv) -> Result<(), Fault> {
         for (name, values) in [("q", &x.q), ("k", &x.k), ("v", &x.v), ("g", &x.v)] {

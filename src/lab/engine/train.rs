@@ -119,6 +119,12 @@ impl Engine {
                 Ok(())
             }
             Order::Look { run, sequence, prompt } => self.look(run, sequence, prompt, watch).await,
+            Order::FineTune { plate, steps } => {
+                let Some(config) = self.fine_tuned(plate, steps) else { return Ok(()) };
+                self.line_up(vec![config], Pace::default(), true, watch).await?;
+                self.go_on(Pace::default());
+                Ok(())
+            }
             Order::Save { run } => self.save(run).await,
             Order::Open => self.open_file().await,
         }
@@ -136,7 +142,7 @@ impl Engine {
         let mut race =
             Race { entrants: vec![], pace, doing: Doing::Ready, told_ms: f64::NEG_INFINITY, kept_ms: now_ms() };
         for config in runs {
-            let mut entrant = Entrant::new(config);
+            let mut entrant = self.entrant(config);
             entrant.make(&self.device).await?;
             yield_now().await;
             if probe {
@@ -151,6 +157,13 @@ impl Engine {
         self.race = Some(race);
         self.tell_runs();
         Ok(())
+    }
+
+    /// A run that is not made yet, with the weights that it begins with.
+    fn entrant(&self, config: RunConfig) -> Entrant {
+        let mut entrant = Entrant::new(config);
+        entrant.begins = entrant.facts.config.weights.as_deref().and_then(|name| self.shipped(name));
+        entrant
     }
 
     fn go_on(&mut self, pace: Pace) {
@@ -185,6 +198,7 @@ impl Engine {
         let Some(original) = race.entrants.get_mut(from) else { return Ok(()) };
         original.keep().await?;
         let mut entrant = Entrant::new(config);
+        entrant.begins = original.begins.clone();
         entrant.kept = original.kept.clone();
         entrant.facts.forked = Some((from, original.step()));
         entrant.facts.samples = original.facts.samples.clone();

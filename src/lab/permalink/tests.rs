@@ -89,6 +89,7 @@ fn experiment(r: &mut Random) -> Experiment {
         layer: r.below(MAX_LAYER + 1),
         head: r.below(heads),
         seed: r.next(),
+        weights: WeightsFrom::ALL[r.below(3)],
         text,
         split: Split::ALL[r.below(2)],
         pool: Pool::ALL[r.below(2)],
@@ -119,6 +120,23 @@ fn only_what_differs_is_written() {
     assert_eq!(write_with(&e, &table).query, "v=1&variant=windowed&n=128");
     let (e, _) = parse_with("variant=windowed,full&windowed.window=20", &table);
     assert_eq!(write_with(&e, &table).query, "v=1&variant=windowed,full&windowed.window=20");
+}
+
+#[test]
+fn shapes_of_ones_own_are_not_those_of_a_trained_model() {
+    for (query, weights, written) in [
+        ("n=40", WeightsFrom::Trained, "v=1&n=40"),
+        ("heads=2", WeightsFrom::Drawn, "v=1&heads=2"),
+        ("seed=9&weights=trained", WeightsFrom::Trained, "v=1&seed=9&weights=trained"),
+        ("weights=drawn", WeightsFrom::Drawn, "v=1&weights=drawn"),
+        ("weights=opened", WeightsFrom::Opened, "v=1&weights=opened"),
+    ] {
+        let (e, complaints) = parse_with(query, &table);
+        assert_eq!((e.weights, complaints), (weights, vec![]), "{query}");
+        assert_eq!(write_with(&e, &table).query, written);
+    }
+    let (e, complaints) = parse_with("weights=stolen", &table);
+    assert_eq!((e.weights, complaints.len()), (WeightsFrom::Trained, 1));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::Error;
 use crate::model::config::within;
-use crate::model::{Architecture, ConfigError, ModelConfig, OptimiserConfig};
+use crate::model::{Architecture, ConfigError, Mixer, ModelConfig, OptimiserConfig};
 use crate::task::{self, Task, TaskConfig};
 
 /// The version of the files that this reads and writes.
@@ -50,6 +50,9 @@ pub struct RunConfig {
     pub log_every: u64,
     #[serde(default)]
     pub evaluation: EvaluationConfig,
+    /// Trained weights that it begins with in place of drawn ones: the name under which they are had.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<String>,
 }
 
 fn schema() -> u32 {
@@ -81,7 +84,21 @@ impl RunConfig {
             steps: steps(),
             log_every: log_every(),
             evaluation: EvaluationConfig::default(),
+            weights: None,
         }
+    }
+
+    /// The same model with this attention in all its layers, trained on from `weights` for a while, gently: what was learned
+    /// with another attention is to be kept.
+    pub fn fine_tuned(&self, mixer: Mixer, weights: &str, steps: u64) -> Self {
+        let mut config = self.clone();
+        config.model.attention = vec![mixer];
+        config.weights = Some(weights.into());
+        config.optimiser.rate /= 4.0;
+        config.optimiser.warmup = config.optimiser.warmup.min(steps / 10);
+        (config.steps, config.log_every) = (steps, 5);
+        config.evaluation = EvaluationConfig { every: (steps / 10).max(5), batches: 2 };
+        config
     }
 
     /// A configuration from JSON; what is not known is refused by name.

@@ -47,6 +47,8 @@ pub enum Order {
     /// Looks inside a run as it is now, without changing it: what the next step would do, what it predicts on held-out sequence
     /// number `sequence`, and, where it writes text, how it goes on with `prompt`; answered by `Looked`.
     Look { run: usize, sequence: u64, prompt: String },
+    /// Trains the model that a plate shows with that plate's attention, from the weights that it has.
+    FineTune { plate: usize, steps: u64 },
     /// Makes the file that the page has put on the shelf one more run.
     Open,
 }

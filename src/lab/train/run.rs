@@ -6,7 +6,7 @@ use crate::gpu::Gpu;
 use crate::graph::plan::Plan;
 use crate::graph::{Data, Graph, Kind};
 use crate::model::optimiser::NUMBERS;
-use crate::model::{Architecture, ModelConfig, Parameter, judgement, parameters, training_step};
+use crate::model::{Architecture, ConfigError, ModelConfig, Parameter, judgement, parameters, training_step};
 use crate::random;
 use crate::task::{Batch, Part, Score, Task};
 use std::collections::BTreeMap;
@@ -24,6 +24,8 @@ pub struct Run {
     pub(super) machine: Machine,
     pub(super) step: u64,
     flops: u64,
+    /// Trained weights that it begins with; others are drawn.
+    begins: Values,
 }
 
 /// What the last step gave.
@@ -63,6 +65,10 @@ impl Run {
     /// # Errors
     /// What the configuration asks for and is not taken; what the device can't.
     pub async fn new(config: &RunConfig, gpu: Option<&Gpu>) -> Result<Self, Error> {
+        if let Some(name) = &config.weights {
+            let takes = "nothing, or trained weights beside the configuration";
+            return Err(ConfigError::new("weights", format!("{name}, which is not at hand"), takes).into());
+        }
         let mut run = Self::made(config, gpu).await?;
         run.restart()?;
         Ok(run)
@@ -90,7 +96,6 @@ impl Run {
         gpu: Option<&Gpu>,
     ) -> Result<(Self, Exchange), Error> {
         let mut run = Self::made(config, gpu).await?;
-        let mut state = run.beginning();
         let mut exchange = Exchange::default();
         for parameter in &run.parameters {
             let Some((shape, data)) = weights.tensors.get(&parameter.name) else {
@@ -101,13 +106,13 @@ impl Run {
                 let what = format!("tensor `{}` is {shape:?}; it takes {:?}", parameter.name, parameter.shape);
                 return Err(Error::Checkpoint(what));
             }
-            state.insert(parameter.name.clone(), Data::Real(data.clone()));
+            run.begins.insert(parameter.name.clone(), Data::Real(data.clone()));
         }
         if exchange.begun.len() == run.parameters.len() {
             return Err(Error::Checkpoint("no weight of the configuration's model is in it".into()));
         }
         exchange.unused = weights.tensors.keys().filter(|&name| !run.state.contains_key(name)).cloned().collect();
-        run.machine.load(state)?;
+        run.restart()?;
         Ok((run, exchange))
     }
 
@@ -116,6 +121,7 @@ impl Run {
         let zeros = |shape: &Vec<usize>| Data::Real(vec![0.0; shape.iter().product()]);
         let mut state: Values = self.state.iter().map(|(name, shape)| (name.clone(), zeros(shape))).collect();
         state.extend(self.parameters.iter().map(|p| (p.name.clone(), Data::Real(p.draw(self.config.seed)))));
+        state.extend(self.begins.clone());
         state
     }
 
@@ -152,7 +158,7 @@ impl Run {
         let state = state_of(&step.graph, &step.parameters);
         let flops = step.graph.cost().flops;
         let machine = Machine::new(step.graph, judge.graph, gpu).await?;
-        Ok(Self { config, task, parameters: step.parameters, state, machine, step: 0, flops })
+        Ok(Self { config, task, parameters: step.parameters, state, machine, step: 0, flops, begins: Values::new() })
     }
 
     /// The configuration, with what the task decided.

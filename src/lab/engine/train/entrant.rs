@@ -3,9 +3,11 @@
 use crate::gpu::{Gpu, now_ms};
 use crate::lab::engine::device::{CPU_FLOPS, Device, Fault};
 use crate::lab::engine::pause::Pacer;
+use crate::lab::subject::Subject;
 use crate::lab::train::memory::MemoryTimeline;
 use crate::lab::train::orders::{Failed, Held, RunFacts, Sample};
 use crate::lab::train::{Checkpoint, Error, Run, RunConfig};
+use std::rc::Rc;
 
 /// Steps of a probe, at most, and how long it may take.
 const PROBE_STEPS: u32 = 8;
@@ -20,6 +22,8 @@ pub struct Entrant {
     pub run: Option<Run>,
     /// Where it goes on without a run; none: at its beginning.
     pub kept: Option<Checkpoint>,
+    /// The model whose weights it begins with.
+    pub begins: Option<Rc<Subject>>,
     pub seconds: f64,
     /// Samples that have been told.
     pub told: usize,
@@ -43,7 +47,7 @@ impl Entrant {
             samples: vec![],
             failed: None,
         };
-        Self { facts, run: None, kept: None, seconds: 0.0, told: 0, step_ms: f64::INFINITY }
+        Self { facts, run: None, kept: None, begins: None, seconds: 0.0, told: 0, step_ms: f64::INFINITY }
     }
 
     /// Steps done.
@@ -59,9 +63,11 @@ impl Entrant {
     /// Makes the run, at its beginning or where it was kept. What cannot be is remembered with its reason.
     pub async fn make(&mut self, device: &Device) -> Result<(), Fault> {
         let gpu = gpu_of(device);
-        let made = match &self.kept {
-            Some(kept) => Run::resume(&self.facts.config, kept, gpu).await,
-            None => Run::new(&self.facts.config, gpu).await,
+        let config = &self.facts.config;
+        let made = match (&self.kept, self.begins.as_ref().and_then(|subject| subject.weights.as_ref())) {
+            (Some(kept), _) => Run::resume(config, kept, gpu).await,
+            (None, Some(weights)) => Run::from_weights(config, weights, gpu).await.map(|(run, _)| run),
+            (None, None) => Run::new(config, gpu).await,
         };
         let run = match made {
             Ok(run) => run,

@@ -60,7 +60,7 @@ impl Engine {
         for (at, facts) in kept.runs.into_iter().take(MOST_RUNS).enumerate() {
             let weights = self.shelf.get(&weights_of(at)).await?;
             let weights = weights.and_then(|bytes| Checkpoint::from_bytes(&bytes).ok());
-            let mut entrant = Entrant::new(facts.config.clone());
+            let mut entrant = self.entrant(facts.config.clone());
             entrant.facts = facts;
             entrant.facts.failed = None;
             let step = weights.as_ref().map_or(0, |weights| weights.step);
