@@ -63,6 +63,7 @@ pub fn name_of(run: &RunFacts) -> String {
     let name = attention::find(id).map_or(id, |variant| variant.name);
     match run.forked {
         Some((_, step)) => fill("train.copy_of", &[("name", name), ("step", &format::count(step))]),
+        None if run.config.weights.is_some() => fill("train.tuned", &[("name", name)]),
         None => name.to_owned(),
     }
 }

@@ -4,9 +4,10 @@ use super::geometry;
 use super::link::Link;
 use super::race::Race;
 use crate::attention::{self, Param, Params, Setup, Value, Variant};
-use crate::lab::experiment::{Complaint, Experiment, Pool, View};
+use crate::lab::experiment::{Complaint, Experiment, Pool, View, WeightsFrom};
 use crate::lab::protocol::{
-    AdapterFacts, Backend, Command, Event, FormRow, Notice, Numbers, Part, Point, Shader, Viewport,
+    AdapterFacts, Backend, Command, Event, FormRow, ModelFacts, Notice, Numbers, Part, Point, Shader, SubjectFacts,
+    Viewport,
 };
 use crate::lab::train::orders::{News, RunFacts};
 use leptos::prelude::*;
@@ -26,6 +27,8 @@ pub struct Session {
     pub lost: Option<Loss>,
     pub refused: Option<Refused>,
     pub progress: Option<(String, usize, usize)>,
+    /// Whose queries, keys and values the plates show.
+    pub subject: Option<SubjectFacts>,
     pub plates: [PlateState; 2],
     /// What the methods on the plates decided about the text; apart from them, since it is large and seldom changes.
     pub decided: [Option<Arc<Decided>>; 2],
@@ -225,6 +228,23 @@ impl Lab {
         Memo::new(move |_| self.session.experiment().with(&part))
     }
 
+    /// The trained model that the plates show; none where queries, keys and values are drawn.
+    pub fn model(self) -> Memo<Option<ModelFacts>> {
+        let drawn = self.of(|e| e.weights == WeightsFrom::Drawn);
+        Memo::new(move |_| {
+            self.session.subject().with(|subject| subject.as_ref()?.model.clone()).filter(|_| !drawn.get())
+        })
+    }
+
+    /// Heads that are shown: the model's where there is one.
+    pub fn heads(self) -> Memo<usize> {
+        let (model, heads) = (self.model(), self.of(|e| e.heads));
+        Memo::new(move |_| {
+            let of_model = self.session.subject().with(|subject| subject.as_ref().map(|subject| subject.heads));
+            of_model.filter(|_| model.with(Option::is_some)).unwrap_or_else(|| heads.get())
+        })
+    }
+
     /// The rectangle that the plates show.
     pub fn viewport(self) -> Viewport {
         let n = self.session.experiment().with(|e| e.n);
@@ -273,6 +293,7 @@ impl Lab {
                     }
                 });
             }
+            Event::Subject { subject } => session.subject().set(Some(*subject)),
             Event::Decided { plate, variant, head, length, parts } => {
                 let decided = Some(Arc::new(Decided { variant, head, length, parts }));
                 session

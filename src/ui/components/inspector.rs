@@ -1,6 +1,7 @@
 //! Every setting as a control: length and direction, shapes, text, and each variant's parameters from its descriptor.
 
 use super::state_line::causal_note;
+use super::subject::Weights;
 use super::text_input::TextInput;
 use crate::attention::{Param, ParamKind, Value, Variant};
 use crate::lab::experiment::{Experiment, MAX_BATCH, MAX_DIM, MAX_HEADS};
@@ -14,6 +15,7 @@ pub fn Inspector() -> impl IntoView {
     let lab = use_lab();
     let ids = lab.of(|e| e.variants.iter().take(2).cloned().collect::<Vec<_>>());
     let causal = lab.of(|e| e.causal);
+    let model = lab.model();
     view! {
         <fieldset id="control-length">
             <legend>{t("inspector.sequence")}</legend>
@@ -27,9 +29,10 @@ pub fn Inspector() -> impl IntoView {
         </fieldset>
         {move || known(&ids.get()).into_iter().map(|variant| view! { <VariantControls variant/> }).collect_view()}
         <TextInput/>
+        <Weights/>
         <fieldset id="control-shape">
             <legend>{t("inspector.shape")}</legend>
-            <div class="pair">
+            <div class="pair" hidden=move || model.with(Option::is_some)>
                 <Whole name=t("inspector.heads") id="heads" min=1 max=MAX_HEADS get=|e| e.heads set=|e, x| {
                     e.heads = x;
                     e.head = e.head.min(x - 1);

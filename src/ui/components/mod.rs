@@ -23,6 +23,7 @@ pub mod readout;
 pub mod results;
 pub mod sheet;
 pub mod state_line;
+pub mod subject;
 pub mod sweep;
 pub mod text_input;
 pub mod thumbnail;

@@ -75,6 +75,7 @@ pub fn Plate(index: usize) -> impl IntoView {
     let draws = move || session.plates().with(|p| p[index].draws);
     let n = lab.of(|e| e.n);
     let close = Memo::new(move |_| session.close_up().get().is_some());
+    let trained = lab.model();
     let panning = RwSignal::new(false);
     let label = move || {
         let name = known_variant().map_or("", |v| v.name);
@@ -89,7 +90,11 @@ pub fn Plate(index: usize) -> impl IntoView {
                 <h3>{move || known_variant().map(|v| v.name)}</h3>
                 <OpenSheet index/>
                 <Show when=move || lab.of_view() == View::Weights || lab.of_view() == View::Scores || lab.of_view() == View::Difference>
-                    <span class="chip" title=t("plate.untrained_title")>{t("plate.untrained")}</span>
+                    {move || if trained.with(Option::is_some) {
+                        view! { <span class="chip" title=t("plate.trained_title")>{t("plate.trained")}</span> }
+                    } else {
+                        view! { <span class="chip" title=t("plate.untrained_title")>{t("plate.untrained")}</span> }
+                    }}
                 </Show>
             </header>
             <div class="field">

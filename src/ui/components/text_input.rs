@@ -2,7 +2,7 @@
 
 use crate::task::Split;
 use crate::ui::format;
-use crate::ui::state::use_lab;
+use crate::ui::state::{SessionStoreFields, use_lab};
 use crate::ui::texts::{fill, t};
 use leptos::prelude::*;
 use wasm_bindgen_futures::JsFuture;
@@ -16,7 +16,11 @@ impl Tokens {
     pub fn of(lab: crate::ui::state::Lab) -> Self {
         let source = lab.of(|e| (e.text.clone(), e.split, e.n));
         Self(Memo::new(move |_| {
-            source.with(|(text, split, n)| crate::task::Tokens::of_length(text.as_deref(), *split, *n).labels)
+            let told =
+                lab.session.subject().with(|subject| subject.as_ref().and_then(|subject| subject.labels.clone()));
+            told.unwrap_or_else(|| {
+                source.with(|(text, split, n)| crate::task::Tokens::of_length(text.as_deref(), *split, *n).labels)
+            })
         }))
     }
 

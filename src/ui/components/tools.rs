@@ -16,7 +16,8 @@ pub fn Tools() -> impl IntoView {
     let lab = use_lab();
     let view_now = lab.of(|e| e.view);
     let head = lab.of(|e| e.head);
-    let heads = lab.of(|e| e.heads);
+    let heads = lab.heads();
+    let model = lab.model();
     let layer = lab.of(|e| e.layer);
     let pool = lab.of(|e| e.pool);
     let scale = lab.of(|e| e.scale);
@@ -44,12 +45,15 @@ pub fn Tools() -> impl IntoView {
                     }).collect_view()}
                 </select>
             </label>
-            <label class="inline" id="layer-picker" title=t("tools.layer_title")>{t("tools.layer")}
+            <label class="inline" id="layer-picker" title=move || if model.with(Option::is_some) { "" } else { t("tools.layer_title") }>{t("tools.layer")}
                 <select prop:value=move || layer.get().to_string()
                     on:change:target=move |ev| if let Ok(layer) = ev.target().value().parse() { lab.edit(|e| e.layer = layer) }>
                     {move || {
                         // A link may ask for a layer beyond those that are offered.
-                        let last = layer.get().max(LAYERS - 1);
+                        let last = match model.get() {
+                            Some(model) => model.layers - 1,
+                            None => layer.get().max(LAYERS - 1),
+                        };
                         (0..=last).map(|l| view! { <option value=l.to_string() selected=l == layer.get_untracked()>{l + 1}</option> }).collect_view()
                     }}
                 </select>

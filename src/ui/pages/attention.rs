@@ -5,6 +5,7 @@ use crate::ui::components::inspector::Inspector;
 use crate::ui::components::numbers::NumbersTable;
 use crate::ui::components::plate::Plate;
 use crate::ui::components::readout::Readout;
+use crate::ui::components::subject::Swap;
 use crate::ui::components::tools::Tools;
 use crate::ui::state::use_lab;
 use leptos::prelude::*;
@@ -23,6 +24,7 @@ pub fn Attention() -> impl IntoView {
                     <Plate index=1/>
                 </div>
                 <Readout/>
+                <Swap/>
                 <NumbersTable/>
             </div>
             <div class="inspector"><Inspector/></div>

@@ -1,0 +1,134 @@
+//! Whose weights the place Attention shows, and what another attention does to a trained model.
+
+use super::gallery::family_key;
+use super::numbers::Origin;
+use super::race_controls::order;
+use crate::lab::experiment::{View, WeightsFrom};
+use crate::lab::protocol::{ModelFacts, Provenance, SubjectFacts, WhyDrawn};
+use crate::lab::subject::Unread;
+use crate::lab::train::orders::Order;
+use crate::ui::format;
+use crate::ui::state::{SessionStoreFields, known, use_lab};
+use crate::ui::texts::{fill, lookup, t};
+use leptos::prelude::*;
+
+/// Words whose stand-ins are told.
+const TOLD: usize = 6;
+/// Steps of a fine-tuning: some seconds without a GPU.
+const STEPS: u64 = 200;
+
+/// Chooses whose weights are shown, and says what they are.
+#[component]
+pub fn Weights() -> impl IntoView {
+    let lab = use_lab();
+    let weights = lab.of(|e| e.weights);
+    let said = move || {
+        let subject = lab.session.subject().get().filter(|_| weights.get() != WeightsFrom::Drawn);
+        subject.map(|subject| say(&subject)).unwrap_or_default()
+    };
+    view! {
+        <fieldset id="control-weights">
+            <legend>{t("weights.title")}</legend>
+            <select id="weights" aria-label=t("weights.title") prop:value=move || weights.get().id()
+                on:change:target=move |ev| if let Some(weights) = WeightsFrom::from_id(&ev.target().value()) { lab.edit(|e| e.weights = weights) }>
+                {WeightsFrom::ALL.iter().filter(|choice| **choice != WeightsFrom::Opened).map(|choice| {
+                    let name = lookup(&format!("weights.{}", choice.id())).unwrap_or(choice.id());
+                    view! { <option value=choice.id() selected=*choice == weights.get_untracked()>{name}</option> }
+                }).collect_view()}
+            </select>
+            <div class="meaning" id="weights-said" role="status">{move || said().into_iter().map(|sentence| view! { <p>{sentence}</p> }).collect_view()}</div>
+        </fieldset>
+    }
+}
+
+fn say(subject: &SubjectFacts) -> Vec<String> {
+    let mut said = Vec::new();
+    if let Some(model) = &subject.model {
+        said.push(said_of(model, subject));
+    }
+    let count = |n: usize| format::count(n as u64);
+    match &subject.why {
+        None => {}
+        Some(WhyDrawn::Coming) => said.push(t("weights.coming").into()),
+        Some(WhyDrawn::NotThere { reason }) => said.push(fill("weights.not_there", &[("reason", reason)])),
+        Some(WhyDrawn::Unread(Unread::Bytes)) => said.push(t("weights.bytes").into()),
+        Some(WhyDrawn::Unread(Unread::Longer { most })) => {
+            said.push(fill("weights.longer", &[("most", &count(*most))]))
+        }
+        Some(WhyDrawn::TooMuch) => said.push(t("weights.too_much").into()),
+    }
+    if !subject.stand_ins.is_empty() && subject.why.is_none() {
+        let pair = |(word, other): &(String, String)| format!("{word} → {other}");
+        let mut pairs = subject.stand_ins.iter().take(TOLD).map(pair).collect::<Vec<_>>().join(", ");
+        if subject.stand_ins.len() > TOLD {
+            pairs += ", …";
+        }
+        said.push(fill("weights.stand_ins", &[("count", &count(subject.stand_ins.len())), ("pairs", &pairs)]));
+    }
+    said
+}
+
+fn said_of(model: &ModelFacts, subject: &SubjectFacts) -> String {
+    let kind = if model.causal { t("weights.decoder") } else { t("weights.encoder") };
+    let (steps, loss) = model.trained.unwrap_or_default();
+    let count = |n: usize| format::count(n as u64);
+    let task = if model.causal { t("weights.next") } else { t("weights.hidden") };
+    fill(
+        "weights.model",
+        &[
+            ("kind", kind),
+            ("layers", &count(model.layers)),
+            ("heads", &count(subject.heads)),
+            ("width", &count(model.d_model)),
+            ("length", &count(model.length)),
+            ("steps", &format::count(steps)),
+            ("task", task),
+            ("loss", &format::significant(loss, 3)),
+        ],
+    )
+}
+
+/// What the methods on the plates do to the trained model: its loss before and after, and a way to train it on.
+#[component]
+pub fn Swap() -> impl IntoView {
+    let lab = use_lab();
+    let ids = lab.of(|e| e.variants.iter().take(2).cloned().collect::<Vec<_>>());
+    let model = lab.model();
+    let rows = move || {
+        known(&ids.get()).into_iter().enumerate().filter(|(_, variant)| variant.id != "full").map(|(at, variant)| {
+            let swapped = Memo::new(move |_| {
+                lab.session.plates().with(|plates| {
+                    let state = &plates[at];
+                    (state.variant == variant.id).then_some(state.numbers.as_ref()).flatten().and_then(|n| n.swapped)
+                })
+            });
+            let figure = |pair: Option<[f64; 2]>| {
+                pair.map_or_else(|| "–".to_owned(), |[before, after]| {
+                    format!("{} → {}", format::significant(before, 3), format::significant(after, 3))
+                })
+            };
+            let tune = move |_| {
+                order(lab, Order::FineTune { plate: at, steps: STEPS });
+                lab.edit(|e| e.view = View::Train);
+            };
+            view! {
+                <tr data-family=family_key(variant.family)>
+                    <th scope="row">{fill("swap.run_with", &[("name", variant.name)])}</th>
+                    <td class="number">{move || figure(swapped.get().and_then(|s| s.held))}</td>
+                    <td class="number">{move || figure(swapped.get().and_then(|s| s.text))}</td>
+                    <td><button type="button" class="fine-tune" disabled=move || swapped.get().and_then(|s| s.held).is_none()
+                        title=t("swap.tune_title") on:click=tune>{t("swap.tune")}</button></td>
+                </tr>
+            }
+        }).collect_view()
+    };
+    view! {
+        <Show when=move || model.with(Option::is_some) && ids.with(|ids| ids.iter().any(|id| id != "full"))>
+            <table class="numbers" id="swap">
+                <caption>{t("swap.title")}" "<Origin of=Provenance::Measured/></caption>
+                <thead><tr><th></th><th scope="col">{t("swap.held")}</th><th scope="col">{t("swap.text")}</th><th></th></tr></thead>
+                <tbody>{rows}</tbody>
+            </table>
+        </Show>
+    }
+}
