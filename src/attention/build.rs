@@ -3,6 +3,7 @@
 use super::{Decision, Effective, Extra, Inputs, Setup, Variant};
 use crate::gpu::Category;
 use crate::graph::{Data, Dtype, Graph, TensorType, grad};
+use crate::sort::IntoMap;
 use std::collections::BTreeMap;
 
 /// What a graph should compute besides `out`.
@@ -62,7 +63,7 @@ impl Variant {
             extras: extras
                 .iter()
                 .map(|e| (e.name, g.input(e.name, TensorType::f32(&e.shape), Category::Parameters)))
-                .collect(),
+                .into_map(),
         };
         let out = (self.graph)(&mut g, &x, s);
         g.output("out", out);
@@ -108,7 +109,7 @@ impl Variant {
 
     /// Extra tensors of this setup, drawn from its seed, without the optional ones.
     pub fn drawn(&self, s: &Setup) -> BTreeMap<&'static str, Vec<f32>> {
-        self.extras_read(s, Request::default()).iter().map(|e| (e.name, e.draw(s.seed))).collect()
+        self.extras_read(s, Request::default()).iter().map(|e| (e.name, e.draw(s.seed))).into_map()
     }
 
     /// The same for a setup of one head of `whole`, and of its first text: what belongs to other heads is left out. Axes that
@@ -127,7 +128,7 @@ impl Variant {
             }
             (all.name, values)
         };
-        self.extras_read(whole, Request::default()).into_iter().zip(of_one).map(cut).collect()
+        self.extras_read(whole, Request::default()).into_iter().zip(of_one).map(cut).into_map()
     }
 
     /// Extra tensors that a graph reads.
@@ -139,7 +140,8 @@ impl Variant {
     /// Types of the tensors that [`Variant::build`]'s graph reads, by name.
     pub fn input_types(&self, s: &Setup, request: Request) -> BTreeMap<String, TensorType> {
         let rows = |n: usize| TensorType::f32(&[s.batch, s.heads, n, s.dim]);
-        let mut types = BTreeMap::from([("q".to_owned(), rows(s.length))]);
+        let mut types = BTreeMap::new();
+        types.insert("q".to_owned(), rows(s.length));
         types.extend(["k", "v"].map(|name| (name.to_owned(), rows(s.keys))));
         if request.grad {
             types.insert("g".into(), rows(s.length));

@@ -10,6 +10,7 @@
 //! T_c have no gradient. Differs from the paper: where bits tie, the first group wins and a bit becomes 0; a group left without
 //! queries takes its first code again; planes and first codes are the same for all heads, as in the published code.
 
+use crate::sort::Arrange;
 use super::setup::product;
 use super::{
     Causal, Decision, Effective, EffectiveKind, Extra, Family, Form, Init, Inputs, Of, Paper, Param, ParamKind,
@@ -349,7 +350,7 @@ fn naive<R: Real>(x: &Inputs<Vec<R>>, s: &Setup) -> Vec<R> {
                 let weights = softmax(visible.iter().map(|&j| dot(&mean, k(j)) * scale).collect());
                 // Places among the visible keys, the largest weights first.
                 let mut order: Vec<usize> = (0..visible.len()).collect();
-                order.sort_by(|&a, &b| weights[b].to_f64().total_cmp(&weights[a].to_f64()));
+                order.arrange_by(|&a, &b| weights[b].to_f64().total_cmp(&weights[a].to_f64()));
                 let best = if s.bool(&IMPROVED) { &order[..s.int(&TOP).min(order.len())] } else { &[] };
                 let mass = best.iter().fold(R::zero(), |mass, &at| mass + weights[at]);
                 for &place in places {

@@ -12,6 +12,7 @@
 //! training. Causal: a key is taken with its query, so that both lists are one, and a query sees the earlier members. As in the
 //! paper who shares a centroid is decided over the whole sequence; only what is read is never ahead.
 
+use crate::sort::Arrange;
 use super::setup::product;
 use super::{
     Causal, Decision, Effective, EffectiveKind, Extra, Family, Form, Init, Inputs, Of, Paper, Param, ParamKind,
@@ -274,7 +275,7 @@ fn naive<R: Real>(x: &Inputs<Vec<R>>, s: &Setup) -> Vec<R> {
                     dot / (variance + EPSILON).sqrt()
                 };
                 let mut order: Vec<usize> = (0..at.rows).collect();
-                order.sort_by(|&i, &j| affinity(j).total_cmp(&affinity(i)));
+                order.arrange_by(|&i, &j| affinity(j).total_cmp(&affinity(i)));
                 order.truncate(s.int(&WINDOW));
                 order.sort_unstable();
                 order

@@ -14,6 +14,7 @@
 
 mod naive;
 
+use crate::sort::Arrange;
 use super::adaptive_span::spanned;
 use super::restricted::{BLOCK, Pattern};
 use super::setup::product;
@@ -198,7 +199,7 @@ fn kept(s: &Setup) -> Vec<Vec<u32>> {
             };
             let is_there = |at: &usize| s.bool(&DIAGONAL) || distance(*at) > 0;
             let mut all: Vec<(f64, u32)> = (0..choices).filter(is_there).map(|at| (logit(at), at as u32)).collect();
-            all.sort_by(|a, b| b.0.total_cmp(&a.0));
+            all.arrange_by(|a, b| b.0.total_cmp(&a.0));
             all.truncate(count);
             all.into_iter().map(|(_, at)| at).collect()
         })

@@ -4,6 +4,7 @@ use super::health::Health;
 use super::ledger::{Buffer, Ledger};
 use super::pipeline::Cache;
 use super::{Caps, Category, Error};
+use crate::sort::Arrange;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -303,7 +304,7 @@ async fn choose(instance: &wgpu::Instance, options: &Options) -> Result<wgpu::Ad
         // Low power swaps the first two; a software adapter stays the last resort.
         if options.power == Power::Low && speed < 2 { 1 - speed } else { speed }
     };
-    adapters.sort_by_key(rank);
+    adapters.arrange_by_key(rank);
     let found: Vec<String> = adapters.iter().map(|a| a.get_info().name).collect();
     let matches = |a: &wgpu::Adapter| {
         let info = a.get_info();

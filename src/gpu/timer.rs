@@ -7,6 +7,7 @@
 use super::ledger::Buffer;
 use super::replay::budget;
 use super::{Category, Error, Gpu, Replay, clock::now_ms};
+use crate::sort::Arrange;
 
 /// How a time was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +38,7 @@ pub struct Samples {
 impl Samples {
     pub fn median(&self) -> f64 {
         let mut sorted = self.ms.clone();
-        sorted.sort_by(f64::total_cmp);
+        sorted.arrange_by(f64::total_cmp);
         match sorted.len() {
             0 => f64::NAN,
             n if n % 2 == 1 => sorted[n / 2],

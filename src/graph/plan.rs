@@ -9,6 +9,8 @@ use super::cpu::{needed, results};
 use super::fuse::Chain;
 use super::{Data, Dispatch, Graph, Kind, LowerContext, Lowered, Node, Slot, TensorType};
 use crate::gpu::{BufferId, BufferSpec, Category, Program, Step};
+use crate::sort::Arrange;
+use crate::sort::IntoMap;
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
@@ -228,8 +230,8 @@ pub fn plan(g: &Graph, context: &LowerContext) -> Plan {
             }
             _ => None,
         })
-        .collect();
-    let outputs = g.outputs().iter().map(|(name, n)| (name.clone(), (buffer_of(*n), g.ty(*n).clone()))).collect();
+        .into_map();
+    let outputs = g.outputs().iter().map(|(name, n)| (name.clone(), (buffer_of(*n), g.ty(*n).clone()))).into_map();
     Plan { program, inputs: named_inputs, outputs, timeline }
 }
 
@@ -333,7 +335,7 @@ impl Roots {
 /// and the op's result never share, since a dispatch may not read and write one buffer through two bindings.
 fn assign(tenants: &mut [Tenant]) -> Vec<BufferSpec> {
     let mut order: Vec<usize> = (0..tenants.len()).collect();
-    order.sort_by_key(|&i| (std::cmp::Reverse(tenants[i].bytes), i));
+    order.arrange_by_key(|&i| (std::cmp::Reverse(tenants[i].bytes), i));
     let mut buffers: Vec<BufferSpec> = Vec::new();
     let mut lives: Vec<Vec<(usize, usize)>> = Vec::new();
     for i in order {

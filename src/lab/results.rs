@@ -5,6 +5,8 @@ use crate::lab::protocol::{AdapterFacts, Point};
 use crate::measure::fit::PowerLaw;
 use crate::measure::result::{Bytes, ResultFile, Row, SCHEMA};
 use crate::measure::verdict::Curves;
+use crate::sort::Arrange;
+use crate::sort::IntoMap;
 
 /// One curve for each variant that has points, in the order in which `ids` names them.
 pub fn curves(points: &[Point], ids: &[(&str, f64)]) -> Vec<Curves> {
@@ -24,7 +26,7 @@ pub fn curves(points: &[Point], ids: &[(&str, f64)]) -> Vec<Curves> {
 /// A variant's points, ascending in length.
 pub fn series<'a>(points: &'a [Point], variant: &str) -> Vec<&'a Point> {
     let mut found: Vec<&Point> = points.iter().filter(|p| p.variant == variant).collect();
-    found.sort_by_key(|p| p.length);
+    found.arrange_by_key(|p| p.length);
     found
 }
 
@@ -55,8 +57,8 @@ pub fn file(
             dim: swept.dim,
             length: point.length,
             time_ms: point.time.clone(),
-            stages_ms: point.stages_ms.iter().cloned().collect(),
-            bytes: Bytes { peak: point.bytes_peak, by_category: point.bytes_by_category.iter().cloned().collect() },
+            stages_ms: point.stages_ms.iter().cloned().into_map(),
+            bytes: Bytes { peak: point.bytes_peak, by_category: point.bytes_by_category.iter().cloned().into_map() },
             flops: point.flops,
             error_to_full: point.error_to_full,
             refused: point.refused.clone(),
@@ -79,7 +81,7 @@ pub fn file(
 /// Every parameter with the value it had in the sweep.
 fn values_used(fixed: &Experiment, id: &str) -> std::collections::BTreeMap<String, serde_json::Value> {
     let values = fixed.params_of(id).0.into_iter();
-    values.filter_map(|(name, value)| Some((name, serde_json::to_value(value).ok()?))).collect()
+    values.filter_map(|(name, value)| Some((name, serde_json::to_value(value).ok()?))).into_map()
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use crate::graph::{Data, Graph, TensorType};
 use crate::model::config::Positions;
 use crate::model::{Architecture, Mixer, ModelConfig, Tokens, judgement, network};
 use crate::random;
+use crate::sort::IntoMap;
 use crate::task::story::ALIKE;
 use crate::task::text::words_of_length;
 use crate::task::{Batch, Part, Split, Task};
@@ -75,7 +76,7 @@ impl Subject {
         let task = config.complete(u64::MAX)?;
         let words = Words::of(&*task);
         let real = |(name, (_, data)): (&String, &(Vec<usize>, Vec<f32>))| (name.clone(), Data::Real(data.clone()));
-        let inputs = weights.tensors.iter().map(real).collect();
+        let inputs = weights.tensors.iter().map(real).into_map();
         let trained = Some((weights.step, weights.loss));
         Ok(Self {
             name: name.into(),

@@ -1,6 +1,7 @@
 //! From what length on one curve lies clearly below another.
 
 use super::Timing;
+use crate::sort::Arrange;
 use serde::{Deserialize, Serialize};
 
 /// How two curves lie, over the lengths at which both were measured.
@@ -31,7 +32,7 @@ pub fn faster(a: &Timing, b: &Timing, quantum_ms: f64) -> Option<bool> {
 pub fn order(a: &Curve, b: &Curve, quantum_ms: f64) -> Option<Order> {
     let mut pairs: Vec<(usize, &Timing, &Timing)> =
         a.iter().filter_map(|(n, ta)| b.iter().find(|(m, _)| m == n).map(|(_, tb)| (*n, ta, tb))).collect();
-    pairs.sort_by_key(|p| p.0);
+    pairs.arrange_by_key(|p| p.0);
     let to = pairs.last()?.0;
     let sign: Vec<Option<bool>> = pairs.iter().map(|(_, a, b)| faster(a, b, quantum_ms)).collect();
     Some(match sign[sign.len() - 1] {

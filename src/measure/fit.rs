@@ -1,5 +1,6 @@
 //! Power laws `y = c · x^e`, fitted in log-log, and what they say about lengths that were not measured.
 
+use crate::sort::Arrange;
 use serde::{Deserialize, Serialize};
 
 /// A fitted power law.
@@ -48,7 +49,7 @@ impl PowerLaw {
     /// lengths are overhead and tell nothing about growth.
     pub fn of_long_end(points: &[(f64, f64)]) -> Option<Self> {
         let mut xs: Vec<f64> = points.iter().filter(|p| p.1.is_finite() && p.1 > 0.0).map(|p| p.0).collect();
-        xs.sort_by(f64::total_cmp);
+        xs.arrange_by(f64::total_cmp);
         xs.dedup();
         let &last = xs.last()?;
         let third = xs[xs.len().saturating_sub(3)];

@@ -1,5 +1,7 @@
 //! Order statistics of a few repeats.
 
+use crate::sort::Arrange;
+
 /// Median and extremes of some numbers.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Summary {
@@ -17,7 +19,7 @@ impl Summary {
             return None;
         }
         let mut sorted = values.to_vec();
-        sorted.sort_by(f64::total_cmp);
+        sorted.arrange_by(f64::total_cmp);
         Some(Self {
             median: quantile(&sorted, 0.5),
             min: sorted[0],

@@ -7,6 +7,8 @@ use super::statistics::Summary;
 use crate::gpu::{Caps, Error, Gpu, Replay, Timer};
 use crate::graph::plan::plan;
 use crate::graph::{Graph, Kind, LowerContext, Op, TensorType, Tunable};
+use crate::sort::Arrange;
+use crate::sort::IntoMap;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -76,7 +78,7 @@ impl Tuned {
     /// Has programs on this device planned with the choices from now on.
     pub fn apply(&self, gpu: &Gpu) {
         let choices = self.classes.iter().map(|(class, measured)| (class.clone(), measured.choice.clone()));
-        gpu.choose_kernels(choices.collect());
+        gpu.choose_kernels(choices.into_map());
     }
 
     /// The ops of `g` with several kernels of whose shape class nothing has been measured, one for each class.
@@ -148,7 +150,7 @@ impl Tuned {
                 Some(Figure { candidate: candidate.clone(), ms })
             })
             .collect();
-        figures.sort_by(|a, b| a.ms.total_cmp(&b.ms));
+        figures.arrange_by(|a, b| a.ms.total_cmp(&b.ms));
         if let Some(fastest) = figures.first() {
             let choice = fastest.candidate.clone();
             self.classes.insert(open.tunable.class.clone(), Measured { choice, figures });

@@ -3,6 +3,7 @@
 use super::Timing;
 use super::crossover::{Order, order};
 use super::fit::PowerLaw;
+use crate::sort::Arrange;
 use serde::{Deserialize, Serialize};
 
 /// One contender's curve.
@@ -90,7 +91,7 @@ fn memory_ratio(c: &Curves, reference: &Curves) -> Option<(usize, f64)> {
 /// which is what every variant's memory is. None where it never ends below 2^30 tokens.
 pub fn memory_ends(bytes: &[(usize, u64)], limit: u64) -> Option<usize> {
     let mut known: Vec<(f64, f64)> = bytes.iter().map(|&(n, b)| (n as f64, b as f64)).collect();
-    known.sort_by(|a, b| a.0.total_cmp(&b.0));
+    known.arrange_by(|a, b| a.0.total_cmp(&b.0));
     known.dedup_by_key(|p| p.0);
     if known.len() < 2 {
         return None;

@@ -9,6 +9,7 @@
 //! it slowly. With `min_items` below `items` the separator moves, so that a fixed offset is no longer enough to copy.
 
 use super::{Dice, Part, Refused, Row, Task};
+use crate::sort::Arrange;
 
 const BOS: u32 = 1;
 const SEP: u32 = 2;
@@ -96,7 +97,7 @@ impl Task for Copy {
         match self.order {
             Order::Same => {}
             Order::Reversed => from.reverse(),
-            Order::Sorted => from.sort_by_key(|&i| x[i]),
+            Order::Sorted => from.arrange_by_key(|&i| x[i]),
         }
         let mut tokens = vec![BOS];
         tokens.extend(&x);

@@ -9,6 +9,7 @@
 
 use super::text::{Split, byte_label, word_label, words};
 use super::{Dice, Part, Refused, Row, Task, ngram, text::DEFAULT_TEXT};
+use crate::sort::Arrange;
 use std::collections::HashMap;
 
 /// Longest text in bytes.
@@ -106,7 +107,7 @@ fn by_frequency<'a>(all: &[&'a [u8]]) -> Vec<&'a [u8]> {
         *counts.entry(piece).or_default() += 1;
     }
     let mut pieces: Vec<(&[u8], usize)> = counts.into_iter().collect();
-    pieces.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
+    pieces.arrange_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
     pieces.truncate(MOST_WORDS);
     pieces.into_iter().map(|(piece, _)| piece).collect()
 }

@@ -3,6 +3,7 @@
 use super::bpe::Bpe;
 use super::wordpiece::WordPiece;
 use super::{MOST_TOKENS, Model, Tokenizer, Unfit};
+use crate::sort::Arrange;
 use serde_json::Value;
 use std::collections::HashMap;
 
@@ -69,7 +70,7 @@ impl File {
         }
         let mut whole: Vec<String> =
             self.added_tokens.into_iter().map(|added| added.content).filter(|token| !token.is_empty()).collect();
-        whole.sort_by_key(|token| std::cmp::Reverse(token.len()));
+        whole.arrange_by_key(|token| std::cmp::Reverse(token.len()));
         let kind = self.model.kind.as_deref().unwrap_or(if self.model.merges.is_some() { "BPE" } else { "WordPiece" });
         let model = match kind {
             "BPE" => {

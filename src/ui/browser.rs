@@ -188,7 +188,7 @@ pub fn keep_visibility(lab: Lab) {
 /// Puts `attentionLab.command(json)` on the window: the engine's protocol by hand, for the console and for tests, which
 /// lose the device on purpose with it.
 pub fn offer_commands(lab: Lab) {
-    let command = Closure::<dyn Fn(String) -> bool>::new(move |json: String| match serde_json::from_str(&json) {
+    let command = Closure::<dyn Fn(String) -> bool>::new(move |json: String| match crate::json::read(&json) {
         Ok(command) => {
             lab.send_now(command);
             true

@@ -1,6 +1,7 @@
 //! A figure's end of its engine in the worker: commands go out at most once per animation frame, events come in.
 
 use super::browser::{self, Listening};
+use crate::json;
 use crate::lab::protocol::{Command, Event};
 use crate::lab::queue::Queue;
 use crate::measure::tune::Tuned;
@@ -25,7 +26,7 @@ fn keep(tuned: &Tuned) {
 
 /// What an earlier visit has measured; nothing where it cannot be read any more.
 fn kept() -> Option<Tuned> {
-    serde_json::from_str(&storage()?.get_item(KEPT).ok()??).ok()
+    json::read(&storage()?.get_item(KEPT).ok()??).ok()
 }
 
 thread_local! {
@@ -132,5 +133,5 @@ impl Drop for Inner {
 
 fn event_of(message: &MessageEvent) -> Event {
     let text = message.data().as_string().unwrap_or_default();
-    serde_json::from_str(&text).unwrap_or_else(|e| Event::Failed { reason: format!("{e}") })
+    json::read(&text).unwrap_or_else(|e| Event::Failed { reason: format!("{e}") })
 }

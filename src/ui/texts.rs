@@ -36,7 +36,7 @@ pub fn fill(key: &'static str, values: &[(&str, &str)]) -> String {
 }
 
 fn parse(json: &str) -> HashMap<String, String> {
-    serde_json::from_str(json).unwrap_or_default()
+    crate::json::read(json).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -158,7 +158,7 @@ impl ApiTraining {
 }
 
 fn parse<T: serde::de::DeserializeOwned>(json: &str) -> Result<T, JsValue> {
-    serde_json::from_str(json).map_err(|e| thrown(LabError::invalid(e.to_string())))
+    crate::json::read(json).map_err(|e| thrown(LabError::invalid(e.to_string())))
 }
 
 fn text(value: &impl serde::Serialize) -> Result<String, JsValue> {

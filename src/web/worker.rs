@@ -59,7 +59,7 @@ async fn serve(port: MessagePort, shared: Shared) {
 
 fn hear(handle: &Handle, port: &MessagePort, data: &JsValue) {
     if let Some(text) = data.as_string() {
-        match serde_json::from_str::<Command>(&text) {
+        match crate::json::read::<Command>(&text) {
             Ok(command) => handle.send(command),
             Err(error) => {
                 let refused = Event::Refused { what: "command".into(), reason: error.to_string(), nearest: None };

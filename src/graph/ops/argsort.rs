@@ -7,6 +7,7 @@ use crate::graph::{
     Cost, Data, Dispatch, Dtype, GradContext, Graph, LowerContext, Lowered, Node, Op, Real, ShapeError, Slot,
     TensorType,
 };
+use crate::sort::Arrange;
 use std::cmp::Ordering;
 
 /// Elements of a run that is sorted by counting; longer rows are merged from such runs.
@@ -32,7 +33,7 @@ impl Argsort {
             let first = order.len();
             order.extend(0..len as u32);
             let at = |i: u32| row * len + i as usize;
-            order[first..].sort_by(|&a, &b| {
+            order[first..].arrange_by(|&a, &b| {
                 let ordering = match inputs[0].1 {
                     Data::Real(x) => compare(x[at(a)], x[at(b)]),
                     Data::Index(x) => x[at(a)].cmp(&x[at(b)]),

@@ -13,6 +13,7 @@ use crate::gpu::Source;
 use crate::graph::{
     Cost, Data, Dispatch, GradContext, Graph, LowerContext, Lowered, Node, Op, Real, ShapeError, Slot, TensorType,
 };
+use crate::sort::Arrange;
 
 /// Queries of a strip, of all its lists.
 const ROWS: usize = 2048;
@@ -113,7 +114,7 @@ impl ChooseBlocks {
             // A stable sort keeps the first of equal ones in front. What is not a number is never chosen.
             let mut others: Vec<(usize, R)> =
                 (1..own - 1).map(|u| (u, score(u))).filter(|(_, s)| !s.to_f64().is_nan()).collect();
-            others.sort_by(|a, b| b.1.partial_cmp(&a.1).expect("no NaN is left"));
+            others.arrange_by(|a, b| b.1.partial_cmp(&a.1).expect("no NaN is left"));
             let mut chosen: Vec<u32> = others.iter().take(self.choice.count - 3).map(|(u, _)| *u as u32).collect();
             chosen.extend([0, own as u32 - 1, own as u32]);
             chosen.sort_unstable();

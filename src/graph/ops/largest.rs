@@ -8,6 +8,7 @@ use crate::graph::{
     Cost, Data, Dispatch, Dtype, GradContext, Graph, LowerContext, Lowered, Node, Op, Real, ShapeError, Slot,
     TensorType,
 };
+use crate::sort::Arrange;
 
 /// x `[.., len]` to u32 `[.., count]`.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,7 +23,7 @@ impl Largest {
         for row in 0..rows {
             let at = |i: u32| row * len + i as usize;
             let mut order: Vec<u32> = (0..len as u32).collect();
-            order.sort_by(|&a, &b| match inputs[0].1 {
+            order.arrange_by(|&a, &b| match inputs[0].1 {
                 Data::Real(x) => compare(x[at(b)], x[at(a)]),
                 Data::Index(x) => x[at(b)].cmp(&x[at(a)]),
             });

@@ -13,6 +13,7 @@ use crate::lab::experiment::{Experiment, MAX_LENGTH, registry};
 use crate::lab::protocol::{Event, Point};
 use crate::measure::schedule::{Admission, Effort, Schedule};
 use crate::measure::{ErrorToFull, Timing};
+use crate::sort::Arrange;
 use crate::task::{Qkv, Tokens};
 use std::cell::LazyCell;
 
@@ -74,7 +75,7 @@ impl Engine {
         let experiment = experiment.with_fixed_parameters();
         let mut variants: Vec<&'static Variant> = experiment.variants.iter().filter_map(|id| find(id)).collect();
         // The others are compared with its output.
-        variants.sort_by_key(|v| v.id != "full");
+        variants.arrange_by_key(|v| v.id != "full");
         let exponents: Vec<f64> = variants.iter().map(|v| v.exponent).collect();
         let lengths: Vec<usize> =
             lengths.iter().copied().filter(|n| (1..=MAX_LENGTH).contains(n)).take(MAX_LENGTHS).collect();

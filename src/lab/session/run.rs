@@ -5,6 +5,7 @@ use crate::gpu::{Gpu, Replay, Timer, now_ms};
 use crate::graph::plan::Plan;
 use crate::graph::{Data, Dtype, Graph, TensorType, cpu};
 use crate::measure::Timing;
+use crate::sort::IntoMap;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -53,7 +54,7 @@ impl Run {
     /// The same by category, in words of the result file.
     pub fn bytes_by_category(&self) -> BTreeMap<String, u64> {
         let word = |category| serde_json::to_value(category).ok().and_then(|v| v.as_str().map(str::to_owned));
-        self.plan.bytes_by_category().into_iter().filter_map(|(c, bytes)| Some((word(c)?, bytes))).collect()
+        self.plan.bytes_by_category().into_iter().filter_map(|(c, bytes)| Some((word(c)?, bytes))).into_map()
     }
 
     /// Floating-point operations of one run, from the ops.

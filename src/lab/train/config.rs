@@ -110,7 +110,7 @@ impl RunConfig {
             let got = format!("a text of {} bytes", text.len());
             return Err(ConfigError::new("configuration", got, format!("at most {LONGEST}")).into());
         }
-        Ok(serde_json::from_str(text)?)
+        Ok(crate::json::read(text)?)
     }
 
     /// Checks everything, fills in what the task decides, and makes the task. `max_tensor_bytes` is what one tensor may take

@@ -7,6 +7,7 @@ use super::{Error, Run};
 use crate::graph::Data;
 use crate::model::{Architecture, ConfigError, inspection, reader};
 use crate::random;
+use crate::sort::IntoMap;
 use crate::task::Part;
 
 /// What the next step would do to a part of the model.
@@ -135,7 +136,7 @@ impl Run {
         let seen = &text[text.len().saturating_sub(length)..];
         let mut tokens = seen.to_vec();
         tokens.resize(length, 0);
-        let given = Values::from([("tokens".to_owned(), Data::Index(tokens))]);
+        let given = std::iter::once(("tokens".to_owned(), Data::Index(tokens))).into_map();
         let logits = self.read(given, cancelled).await?;
         let logits = &logits[(seen.len() - 1) * vocabulary..][..vocabulary];
         if sampling.temperature <= 0.0 {

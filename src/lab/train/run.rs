@@ -8,6 +8,7 @@ use crate::graph::{Data, Graph, Kind};
 use crate::model::optimiser::NUMBERS;
 use crate::model::{Architecture, ConfigError, ModelConfig, Parameter, judgement, parameters, training_step};
 use crate::random;
+use crate::sort::IntoMap;
 use crate::task::{Batch, Part, Score, Task};
 use std::collections::BTreeMap;
 
@@ -119,7 +120,7 @@ impl Run {
     /// First values of weights, and memories of nothing.
     fn beginning(&self) -> Values {
         let zeros = |shape: &Vec<usize>| Data::Real(vec![0.0; shape.iter().product()]);
-        let mut state: Values = self.state.iter().map(|(name, shape)| (name.clone(), zeros(shape))).collect();
+        let mut state: Values = self.state.iter().map(|(name, shape)| (name.clone(), zeros(shape))).into_map();
         state.extend(self.parameters.iter().map(|p| (p.name.clone(), Data::Real(p.draw(self.config.seed)))));
         state.extend(self.begins.clone());
         state
@@ -296,7 +297,7 @@ fn state_of(graph: &Graph, parameters: &[Parameter]) -> BTreeMap<String, Vec<usi
         Kind::Input { name } => Some((name.clone(), graph.shape(*input).to_vec())),
         _ => None,
     });
-    carried.chain(parameters.iter().map(|p| (p.name.clone(), p.shape.clone()))).collect()
+    carried.chain(parameters.iter().map(|p| (p.name.clone(), p.shape.clone()))).into_map()
 }
 
 /// What a network reads of a batch.
@@ -304,10 +305,9 @@ fn state_of(graph: &Graph, parameters: &[Parameter]) -> BTreeMap<String, Vec<usi
 /// The encoder of an encoder–decoder reads the input, and the decoder the answers before the one it gives. Where a token's
 /// answer is the next token, the encoder reads each row up to its first judged position, and the decoder reads the row.
 pub(super) fn inputs(model: &ModelConfig, batch: &Batch, causal: bool) -> Values {
-    let mut values = Values::from([
-        ("targets".to_owned(), Data::Index(batch.targets.clone())),
-        ("judged".to_owned(), Data::Real(batch.judged.clone())),
-    ]);
+    let mut values = Values::new();
+    values.insert("targets".into(), Data::Index(batch.targets.clone()));
+    values.insert("judged".into(), Data::Real(batch.judged.clone()));
     let mut tokens = batch.inputs.clone();
     if model.architecture == Architecture::EncoderDecoder {
         let mut source = batch.inputs.clone();

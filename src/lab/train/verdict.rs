@@ -1,6 +1,7 @@
 //! What a race has shown, and what to try next. The page says it in words.
 
 use super::orders::RunFacts;
+use crate::sort::Arrange;
 
 /// A task counts as solved from this accuracy on, and two accuracies as different from this difference on.
 const SOLVED: f64 = 0.97;
@@ -64,7 +65,7 @@ pub fn verdict(runs: &[RunFacts]) -> Option<(Verdict, Next)> {
     Some(if bottom >= SOLVED {
         let seconds = |at: usize| solved_at(&runs[at]).map_or(f64::INFINITY, |at| at.1);
         let mut order: Vec<usize> = judged.iter().map(|(at, _)| *at).collect();
-        order.sort_by(|a, b| seconds(*a).total_cmp(&seconds(*b)));
+        order.arrange_by(|a, b| seconds(*a).total_cmp(&seconds(*b)));
         // Less than a fifth is within what two such runs differ by anyway.
         let clear = seconds(order[1]) > 1.2 * seconds(order[0]);
         (Verdict::AllSolve { first: clear.then_some(order[0]) }, longer)

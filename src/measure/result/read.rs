@@ -3,6 +3,7 @@
 use super::{Bytes, ResultFile, Row, SCHEMA};
 use crate::complaint::{Complaint, cut};
 use crate::measure::{ErrorToFull, Timing};
+use crate::sort::IntoMap;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
@@ -171,7 +172,7 @@ fn read_timing(t: &Fields) -> Result<Timing, Bad> {
 /// The entries of an object that are as expected, at most [`MAX_ENTRIES`].
 fn entries<T>(value: Option<&Value>, read: impl Fn(&Value) -> Option<T>) -> BTreeMap<String, T> {
     let Some(Value::Object(map)) = value else { return BTreeMap::new() };
-    map.iter().filter_map(|(k, v)| Some((short(k), read(v)?))).take(MAX_ENTRIES).collect()
+    map.iter().filter_map(|(k, v)| Some((short(k), read(v)?))).take(MAX_ENTRIES).into_map()
 }
 
 fn short(s: &str) -> String {

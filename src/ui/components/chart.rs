@@ -5,6 +5,7 @@ use crate::attention;
 use crate::lab::protocol::Point;
 use crate::measure::fit::PowerLaw;
 use crate::measure::result::ResultFile;
+use crate::sort::Arrange;
 use crate::ui::browser;
 use crate::ui::pages::speed::Overlays;
 use crate::ui::state::{SessionStoreFields, use_lab};
@@ -155,7 +156,7 @@ fn overlaid(quantity: Quantity, overlay: &ResultFile, id: &str) -> Option<(Strin
         })
         .collect();
     rows.retain(|row| row.1 > 0.0);
-    rows.sort_by_key(|row| row.0);
+    rows.arrange_by_key(|row| row.0);
     let dots: Vec<Value> = rows
         .into_iter()
         .map(|(n, y)| {

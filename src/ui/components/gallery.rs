@@ -2,6 +2,7 @@
 
 use super::thumbnail::Thumbnail;
 use crate::attention::{self, Causal, Family, Variant};
+use crate::sort::Arrange;
 use crate::ui::state::use_lab;
 use crate::ui::texts::{fill, lookup, t};
 use leptos::prelude::*;
@@ -23,7 +24,7 @@ pub const YARDSTICK: &str = "full";
 /// The variants as a newcomer meets them: the yardstick first, then as the registry has them.
 pub fn in_order() -> Vec<&'static Variant> {
     let mut all = attention::ALL.to_vec();
-    all.sort_by_key(|variant| variant.id != YARDSTICK);
+    all.arrange_by_key(|variant| variant.id != YARDSTICK);
     all
 }
 

@@ -2,6 +2,7 @@
 
 use crate::lab::protocol::Point;
 use crate::measure::result::{ResultFile, read};
+use crate::sort::Arrange;
 use crate::ui::browser;
 use crate::ui::format;
 use crate::ui::pages::speed::Overlays;
@@ -81,7 +82,7 @@ pub fn Figures() -> impl IntoView {
     let lab = use_lab();
     let rows = move || {
         let mut points = lab.session.sweep().with(|sweep| sweep.points.clone());
-        points.sort_by(|a, b| (&a.variant, a.length).cmp(&(&b.variant, b.length)));
+        points.arrange_by(|a, b| (&a.variant, a.length).cmp(&(&b.variant, b.length)));
         points.into_iter().map(|point| view! { <Figure point/> }).collect_view()
     };
     view! {

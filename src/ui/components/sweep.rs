@@ -3,6 +3,7 @@
 use super::gallery::{family_key, glyph, in_order};
 use crate::attention;
 use crate::lab::protocol::Command;
+use crate::sort::Arrange;
 use crate::ui::browser;
 use crate::ui::format;
 use crate::ui::geometry::LENGTHS;
@@ -107,7 +108,7 @@ pub fn LengthMenu(value: RwSignal<usize>, id: &'static str) -> impl IntoView {
 fn toggle(variants: &mut Vec<String>, id: &str, wanted: bool) {
     if wanted {
         variants.push(id.to_owned());
-        variants.sort_by_key(|id| attention::ALL.iter().position(|v| v.id == id));
+        variants.arrange_by_key(|id| attention::ALL.iter().position(|v| v.id == id));
         variants.dedup();
     } else if variants.len() > 1 {
         variants.retain(|other| other != id);

@@ -8,6 +8,7 @@ use crate::graph::{
     Cost, Data, Dispatch, Dtype, GradContext, Graph, LowerContext, Lowered, Node, Op, Real, ShapeError, Slot,
     TensorType,
 };
+use crate::sort::Arrange;
 
 /// Tokens that one invocation counts and places.
 const SEGMENT: usize = 128;
@@ -38,7 +39,7 @@ impl ChunkOrder {
         let slots_at = slots_at(chunks, total, n);
         for (row, buckets) in inputs[0].1.index().chunks_exact(n).enumerate() {
             let mut tokens: Vec<u32> = (0..n as u32).collect();
-            tokens.sort_by_key(|&token| buckets[token as usize]);
+            tokens.arrange_by_key(|&token| buckets[token as usize]);
             for (place, &token) in tokens.iter().enumerate() {
                 let bucket = buckets[token as usize];
                 let own = if chunks.across { 0 } else { bucket as usize * n.div_ceil(chunks.size) };

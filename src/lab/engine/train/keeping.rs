@@ -55,7 +55,7 @@ impl Engine {
     async fn shelved(&self) -> Result<Option<Race>, String> {
         let Some(bytes) = self.shelf.get(RACE).await? else { return Ok(None) };
         // What another version of the lab has kept may not be read any more.
-        let Ok(kept) = serde_json::from_slice::<Kept>(&bytes) else { return Ok(None) };
+        let Ok(kept) = crate::json::read_bytes::<Kept>(&bytes) else { return Ok(None) };
         let mut entrants = Vec::new();
         for (at, facts) in kept.runs.into_iter().take(MOST_RUNS).enumerate() {
             let weights = self.shelf.get(&weights_of(at)).await?;
