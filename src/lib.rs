@@ -8,7 +8,7 @@
 //! - [`mod@reference`]: naive definitions in plain loops, generic over the scalar; tests and error figures use them.
 //! - [`attention`]: the variants, one file each, and their registry.
 //! - [`model`]: the small transformer, its optimisers and the step that trains it.
-//! - [`tokenizer`]: texts as models that others trained read them.
+//! - [`reading`]: models and tokenizers that others made. Knows nothing of graphs.
 //! - [`random`]: random numbers by counter. [`task`]: text and tokens. [`measure`]: timing statistics, fits, crossovers.
 //! - [`lab`]: the experiment (one configuration everywhere), the command/event protocol, the engine.
 //! - [`ui`]: the page (what touches a document is wasm32 only). `web` (wasm32 only): the entry points of page, worker, embed
@@ -25,10 +25,10 @@ pub mod measure;
 pub mod model;
 pub mod pattern;
 pub mod random;
+pub mod reading;
 pub mod reference;
 pub mod sort;
 pub mod task;
-pub mod tokenizer;
 pub mod ui;
 #[cfg(target_arch = "wasm32")]
 pub mod web;

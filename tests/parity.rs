@@ -5,9 +5,9 @@ mod common;
 use attention_lab::gpu::{Category, Gpu, Replay};
 use attention_lab::graph::plan::plan;
 use attention_lab::graph::{Data, Graph, LowerContext, TensorType, cpu};
-use attention_lab::model::pretrained::{Pretrained, header_bytes};
 use attention_lab::model::{Network, Tokens, network};
-use attention_lab::tokenizer::Tokenizer;
+use attention_lab::reading::model::header::header_bytes;
+use attention_lab::reading::{Model, Numbers, Tokenizer};
 use pollster::block_on;
 use safetensors::{Dtype, SafeTensors};
 use std::collections::BTreeMap;
@@ -98,7 +98,7 @@ struct Made {
 
 fn made(file: &[u8], config: &str, ids: &[u32]) -> Made {
     let header = header_bytes(file, file.len() as u64).unwrap() as usize;
-    let opened = Pretrained::open(&file[..header], file.len() as u64, Some(config)).unwrap();
+    let opened = Model::open(&file[..header], file.len() as u64, Some(config)).unwrap();
     let mut graph = Graph::new();
     let tokens = graph.input("tokens", TensorType::u32(&[1, ids.len()]), Category::Activations);
     let Network { logits, mixings, .. } =
@@ -111,7 +111,11 @@ fn made(file: &[u8], config: &str, ids: &[u32]) -> Made {
     let mut inputs = BTreeMap::from([("tokens".to_owned(), Data::Index(ids.to_vec()))]);
     for piece in &opened.pieces {
         let parts: Vec<&[u8]> = piece.ranges().map(|r| &file[r.start as usize..r.end as usize]).collect();
-        inputs.insert(piece.name.clone(), Data::Real(piece.convert(&parts).unwrap()));
+        let numbers = match piece.convert(&parts).unwrap() {
+            Numbers::Single(x) => x,
+            Numbers::Half(x) => x.into_iter().map(|x| half::f16::from_bits(x).to_f32()).collect(),
+        };
+        inputs.insert(piece.name.clone(), Data::Real(numbers));
     }
     let setup = &mixings[0].setup;
     let (heads, dim, causal) = (setup.heads, setup.dim, setup.causal);

@@ -2,9 +2,10 @@
 
 use attention_lab::gpu::Category;
 use attention_lab::graph::{Data, Graph, TensorType, cpu};
-use attention_lab::model::pretrained::{Pretrained, header_bytes};
 use attention_lab::model::{Tokens, network};
 use attention_lab::random;
+use attention_lab::reading::model::header::header_bytes;
+use attention_lab::reading::{Model, Numbers};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use std::collections::BTreeMap;
@@ -121,18 +122,21 @@ fn bytes(file: &File, dtype: Dtype) -> Vec<u8> {
     safetensors::serialize(views.collect::<Vec<_>>(), None).expect("it is a file")
 }
 
-fn open(bytes: &[u8], config: Option<&str>) -> Result<Pretrained, String> {
+fn open(bytes: &[u8], config: Option<&str>) -> Result<Model, String> {
     let length = header_bytes(bytes, bytes.len() as u64).map_err(|e| e.to_string())?;
-    Pretrained::open(&bytes[..length as usize], bytes.len() as u64, config).map_err(|e| e.to_string())
+    Model::open(&bytes[..length as usize], bytes.len() as u64, config).map_err(|e| e.to_string())
 }
 
 /// Logits `[N, V]` of the model that a file becomes, in f64 on the CPU.
-fn logits(bytes: &[u8], opened: &Pretrained, tokens: &[u32]) -> Vec<f64> {
+fn logits(bytes: &[u8], opened: &Model, tokens: &[u32]) -> Vec<f64> {
     let mut inputs = BTreeMap::from([("tokens".to_owned(), Data::Index(tokens.to_vec()))]);
     for piece in &opened.pieces {
         let parts: Vec<&[u8]> = piece.ranges().map(|range| &bytes[range.start as usize..range.end as usize]).collect();
-        let values = piece.convert(&parts).expect("it converts");
-        inputs.insert(piece.name.clone(), Data::Real(values.into_iter().map(f64::from).collect()));
+        let values = match piece.convert(&parts).expect("it converts") {
+            Numbers::Single(x) => x.into_iter().map(f64::from).collect(),
+            Numbers::Half(x) => x.into_iter().map(|x| half::f16::from_bits(x).to_f64()).collect(),
+        };
+        inputs.insert(piece.name.clone(), Data::Real(values));
     }
     let mut g = Graph::new();
     let node = g.input("tokens", TensorType::u32(&[1, tokens.len()]), Category::Activations);
@@ -381,7 +385,55 @@ fn a_file_that_does_not_fit_is_refused_by_name() {
     // Layers numbered as if there were very many: refused before anything is made for them.
     let mut file = gpt2("");
     add(&mut file, "h.4000000000.ln_1.weight", &[1], 0.0);
-    assert!(refused(&file, heads).contains("layers"));
+    assert!(refused(&file, heads).contains("layers: 4000000001"));
+
+    for (setting, name) in [
+        (r#""tie_word_embeddings": false"#, "tie_word_embeddings"),
+        (r#""is_decoder": true"#, "is_decoder"),
+        (r#""position_embedding_type": "relative_key""#, "position_embedding_type"),
+        (r#""scale_attn_by_inverse_layer_idx": true"#, "scale_attn_by_inverse_layer_idx"),
+    ] {
+        let config = format!(r#"{{"n_head": 3, {setting}}}"#);
+        assert!(refused(&gpt2(""), Some(&config)).contains(name), "{name}");
+    }
+}
+
+#[test]
+fn headers_that_lie_are_refused() {
+    let with = |header: &str, data: usize| {
+        let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+        bytes.extend(header.bytes());
+        bytes.resize(bytes.len() + data, 0);
+        open(&bytes, None).unwrap_err()
+    };
+    let one = |offsets: &str, shape: &str| {
+        format!(r#"{{"a": {{"dtype": "F32", "shape": {shape}, "data_offsets": {offsets}}}}}"#)
+    };
+    for (header, words) in [
+        ("{".repeat(20), "its header: "),
+        (format!(r#"{{"a": {}1{}}}"#, "[".repeat(500), "]".repeat(500)), "its header: "),
+        ("[]".to_owned(), "its header: "),
+        (one("[0, 16]", "[2, 3]"), "tensor a: [2, 3] does not fill bytes 0 to 16"),
+        (one("[16, 0]", "[4]"), "does not fill"),
+        (one("[4, 20]", "[4]"), "tensor a leaves bytes before it unused"),
+        (one("[0, 16]", "[4294967295, 4294967295, 4294967295]"), "does not fill"),
+        (one("[0, 18446744073709551615]", "[4]"), "does not fill"),
+        (one("[0, 16]", "[-4]"), "its header: "),
+        (one("[0, 16]", "[4]").replace("F32", "F3"), "unknown variant `F3`"),
+        (
+            one("[0, 16]", "[4]").replace("}}", r#"}, "a": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}}"#),
+            "tensor a stands there twice",
+        ),
+        (
+            one("[0, 16]", "[4]").replace("}}", r#"}, "b": {"dtype": "F32", "shape": [2], "data_offsets": [8, 16]}}"#),
+            "tensor b lies over another",
+        ),
+        (one("[0, 12]", "[3]"), "and 12 more"),
+        (one("[0, 16]", "[4]"), "of no kind known here (GPT-2, BERT, DistilBERT): it holds a"),
+    ] {
+        let said = with(&header, 16);
+        assert!(said.contains(words), "{header}: {said}");
+    }
 }
 
 #[test]

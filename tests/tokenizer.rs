@@ -1,6 +1,6 @@
 //! Tokenizers read from files: texts to ids and back, and files that are refused.
 
-use attention_lab::tokenizer::{MOST_TEXT_BYTES, Tokenizer};
+use attention_lab::reading::tokenizer::{MOST_TEXT_BYTES, Tokenizer};
 use serde_json::{Value, json};
 
 /// Byte-level pairs over all visible letters, the space and the line end, with some merges, as files write them.

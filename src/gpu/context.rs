@@ -4,6 +4,7 @@ use super::health::Health;
 use super::ledger::{Buffer, Ledger};
 use super::pipeline::Cache;
 use super::{Caps, Category, Error};
+#[cfg(not(target_arch = "wasm32"))]
 use crate::sort::Arrange;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;

@@ -9,6 +9,7 @@ mod draw;
 mod explore;
 mod forms;
 mod inbox;
+mod opened;
 mod painter;
 mod pause;
 mod prepared;
@@ -284,6 +285,8 @@ impl Engine {
                 Device::Cpu => Ok(()),
             },
             Command::Arrived => self.receive(watch).await,
+            Command::Open => self.open_model(watch).await,
+            Command::Close => self.close_model().await,
             Command::Remember { tuned } => {
                 self.remember((**tuned).clone());
                 Ok(())
@@ -390,6 +393,8 @@ fn name(command: &Command) -> &'static str {
         Command::Forms { .. } => "forms",
         Command::Train { .. } => "train",
         Command::Arrived => "arrived",
+        Command::Open => "open",
+        Command::Close => "close",
         Command::Cancel => "cancel",
         Command::Visible { .. } => "visible",
         Command::LoseDevice => "lose_device",

@@ -6,6 +6,7 @@ pub mod embed;
 pub mod engine;
 pub mod experiment;
 pub mod matrix;
+pub mod opened;
 pub mod permalink;
 pub mod picture;
 pub mod protocol;

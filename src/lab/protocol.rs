@@ -4,6 +4,7 @@
 //! A name stands outside its value, not in a field of it, so that a reader knows what it reads and need not keep it first.
 
 use super::experiment::{Experiment, Pool, Scale, View};
+use super::opened::OpenedFacts;
 use super::subject::Unread;
 use super::train::orders::{News, Order};
 use crate::attention::Form;
@@ -94,6 +95,10 @@ pub enum Command {
     Visible { visible: bool },
     /// What the engine asked its library for has come.
     Arrived,
+    /// Opens the model whose files were handed over before; answered by `Opening`s and `Opened`.
+    Open,
+    /// Forgets the model that is open; answered by `Opened`.
+    Close,
     /// Destroys the device, to test recovery.
     LoseDevice,
     /// What was measured of the kernels in an earlier visit, as `Tuned` told it.
@@ -273,6 +278,20 @@ pub enum Event {
     Subject {
         subject: Box<SubjectFacts>,
     },
+    /// A model is being read: numbers so far, of how many; of 0 while its small files are looked at.
+    Opening {
+        done: usize,
+        total: usize,
+    },
+    /// Which model is open, and why another was not opened.
+    Opened {
+        model: Option<Box<OpenedFacts>>,
+        refused: Option<String>,
+    },
+    /// What an opened model expects where it was asked, with full attention.
+    Guesses {
+        guesses: Vec<Guess>,
+    },
     /// What a plate's variant decided about the text in the head that is shown; told with the first picture of each head.
     Decided {
         plate: usize,
@@ -344,10 +363,21 @@ pub struct SubjectFacts {
     pub model: Option<ModelFacts>,
     /// What the axes show, where a model's tokens are not the text's.
     pub labels: Option<Vec<String>>,
+    /// Tokens that the model makes of the whole text, where these are not its words.
+    #[serde(default)]
+    pub counted: Option<usize>,
     /// Words of the text that the model does not know, each with the one that it reads in its place.
     pub stand_ins: Vec<(String, String)>,
     /// Why it is no model, though one was asked for.
     pub why: Option<WhyDrawn>,
+}
+
+/// What a model expects behind a position or, of an encoder, in it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Guess {
+    pub at: usize,
+    /// Tokens with their probabilities, the likeliest first.
+    pub likeliest: Vec<(String, f32)>,
 }
 
 /// A trained model, for a sentence about it.

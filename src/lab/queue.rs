@@ -58,7 +58,9 @@ fn measures(command: &Command) -> bool {
 
 fn replaces(new: &Command, old: &Command) -> bool {
     match (new, old) {
-        (Command::Explore { .. }, Command::Explore { .. }) | (Command::Visible { .. }, Command::Visible { .. }) => true,
+        (Command::Explore { .. }, Command::Explore { .. })
+        | (Command::Open, Command::Open)
+        | (Command::Visible { .. }, Command::Visible { .. }) => true,
         (Command::Show { plate: a, .. }, Command::Show { plate: b, .. })
         | (Command::Sources { plate: a }, Command::Sources { plate: b })
         | (Command::Probe { plate: a, .. }, Command::Probe { plate: b, .. }) => a == b,
@@ -77,7 +79,7 @@ fn rank(command: &Command) -> u8 {
         | Command::Visible { .. }
         | Command::Cancel
         | Command::LoseDevice => 0,
-        Command::Explore { .. } | Command::Arrived | Command::Train { .. } => 1,
+        Command::Open | Command::Close | Command::Explore { .. } | Command::Arrived | Command::Train { .. } => 1,
         Command::Show { .. } => 2,
         Command::Probe { .. } | Command::Sources { .. } => 3,
         Command::Sweep { .. } | Command::Forms { .. } => 4,

@@ -1,5 +1,6 @@
 //! A trained model whose attention is looked at: its weights, and how a text becomes its tokens.
 
+use super::opened::Opened;
 use super::train::Weights;
 use crate::gpu::Category;
 use crate::graph::{Data, Graph, TensorType};
@@ -15,7 +16,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 /// Sequences that a loss is the mean of.
 pub const JUDGED: usize = 32;
 /// Of an encoder's text, every so many words one is hidden and asked for.
-const HIDDEN: usize = 7;
+pub const HIDDEN: usize = 7;
 
 /// A model that is looked at.
 pub struct Subject {
@@ -23,10 +24,12 @@ pub struct Subject {
     pub name: String,
     /// As it was trained.
     pub config: ModelConfig,
-    /// By the names of the graph's inputs.
+    /// By the names of the graph's inputs; empty where it is opened.
     pub inputs: BTreeMap<String, Data<f32>>,
     /// The file, where it is one of the lab's.
     pub weights: Option<Weights>,
+    /// The weights of one that the visitor has opened, which is run layer by layer.
+    pub opened: Option<Opened>,
     pub reader: Box<dyn Reader>,
     /// What it was trained on, and the seed of that.
     pub held: Option<(Box<dyn Task>, u64)>,
@@ -44,6 +47,9 @@ pub trait Reader {
 
     /// The token that hides another, where there is one.
     fn mask(&self) -> Option<u32>;
+
+    /// A token in words.
+    fn label(&self, id: u32) -> String;
 }
 
 /// Why a model does not read a text.
@@ -54,6 +60,8 @@ pub enum Unread {
     Bytes,
     /// It knows so many positions.
     Longer { most: usize },
+    /// Its tokenizer does not take the text.
+    Refused { reason: String },
 }
 
 /// A text in a model's tokens.
@@ -62,6 +70,8 @@ pub struct Reading {
     pub ids: Vec<u32>,
     /// Where a token is not a word of the text: what an axis shows.
     pub labels: Option<Vec<String>>,
+    /// Tokens of the text itself, where these are not its words.
+    pub counted: Option<usize>,
     /// Words that it does not know, each with the one that it reads in its place, in the order of the text.
     pub stand_ins: Vec<(String, String)>,
 }
@@ -83,6 +93,7 @@ impl Subject {
             config: config.model,
             inputs,
             weights: Some(weights),
+            opened: None,
             reader: Box::new(words),
             held: Some((task, config.seed)),
             trained,
@@ -241,6 +252,10 @@ impl Reader for Words {
 
     fn mask(&self) -> Option<u32> {
         self.mask
+    }
+
+    fn label(&self, id: u32) -> String {
+        self.numbers.iter().find(|(_, number)| **number == id).map(|(word, _)| word.clone()).unwrap_or_default()
     }
 }
 

@@ -137,6 +137,13 @@ impl<'a> Builder<'a> {
         self.g.stage(stage, |g| g.unary(kind, x))
     }
 
+    /// What a model that says words does with rows `[M, d]` before their product with the words.
+    pub fn before_words(&mut self, x: Node) -> Node {
+        let x = self.linear("head", "words.transform", x, [self.config.d_model; 2], false);
+        let x = self.activation("head", x);
+        self.norm("words.norm", x)
+    }
+
     /// Multi-head attention of rows `[B N, d]` to rows `[B M, d]` by a variant.
     fn attention(
         &mut self,

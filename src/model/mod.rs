@@ -4,12 +4,12 @@
 //! names, shapes and the graph are said once; [`step`] adds loss, gradients, clipping and the optimiser, and one plan serves
 //! all steps.
 
+pub mod alone;
 pub mod config;
 mod layers;
 pub mod network;
 pub mod optimiser;
 pub mod parameters;
-pub mod pretrained;
 pub mod step;
 
 pub use config::{Architecture, ConfigError, Mixer, ModelConfig};

@@ -145,13 +145,7 @@ fn head(b: &mut Builder, table: Node, x: Node) -> Node {
     if !config.tied {
         return b.linear("head", "head", x, [config.d_model, config.vocabulary], false);
     }
-    let x = if config.says_words {
-        let x = b.linear("head", "words.transform", x, [config.d_model; 2], false);
-        let x = b.activation("head", x);
-        b.norm("words.norm", x)
-    } else {
-        x
-    };
+    let x = if config.says_words { b.before_words(x) } else { x };
     let logits = b.g.stage("head", |g| {
         let rows = if config.embedded() == config.vocabulary { table } else { g.slice(table, 0, 0..config.vocabulary) };
         g.matmul_nt(x, rows, 1.0)

@@ -139,6 +139,11 @@ pub(super) fn word_label(piece: &str) -> String {
     label
 }
 
+/// A token of a model's own, in which spaces count.
+pub(crate) fn piece_label(piece: &str) -> String {
+    word_label(&piece.replace(' ', "·"))
+}
+
 pub(super) fn byte_label(byte: u8) -> String {
     let c = char::from(byte);
     match byte {

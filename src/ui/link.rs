@@ -106,6 +106,13 @@ impl Link {
         let _ = self.0.port.post_message(&text.into());
     }
 
+    /// Hands the files of a model over to the engine, an array of `File`.
+    pub fn open_model(&self, files: &js_sys::Array) {
+        let message = js_sys::Object::new();
+        let _ = js_sys::Reflect::set(&message, &"files".into(), files);
+        let _ = self.0.port.post_message(&message);
+    }
+
     /// Hands a plate's canvas over to the engine.
     pub fn attach(&self, plate: usize, canvas: &OffscreenCanvas) {
         let message = js_sys::Object::new();

@@ -5,9 +5,10 @@ use super::link::Link;
 use super::race::Race;
 use crate::attention::{self, Param, Params, Setup, Value, Variant};
 use crate::lab::experiment::{Complaint, Experiment, Pool, View, WeightsFrom};
+use crate::lab::opened::OpenedFacts;
 use crate::lab::protocol::{
-    AdapterFacts, Backend, Command, Event, FormRow, ModelFacts, Notice, Numbers, Part, Point, Shader, SubjectFacts,
-    Viewport,
+    AdapterFacts, Backend, Command, Event, FormRow, Guess, ModelFacts, Notice, Numbers, Part, Point, Shader,
+    SubjectFacts, Viewport,
 };
 use crate::lab::train::orders::{News, RunFacts};
 use leptos::prelude::*;
@@ -27,6 +28,14 @@ pub struct Session {
     pub lost: Option<Loss>,
     pub refused: Option<Refused>,
     pub progress: Option<(String, usize, usize)>,
+    /// Numbers of a model that have been read, and how many there are.
+    pub opening: Option<(usize, usize)>,
+    /// The model that the visitor has opened.
+    pub opened: Option<OpenedFacts>,
+    /// Why a model was not opened.
+    pub not_opened: Option<String>,
+    /// What the opened model expects, by position.
+    pub guesses: Vec<Guess>,
     /// Whose queries, keys and values the plates show.
     pub subject: Option<SubjectFacts>,
     pub plates: [PlateState; 2],
@@ -196,6 +205,30 @@ impl Lab {
         self.link.with_value(|link| link.iter().for_each(|link| link.send_now(&command)));
     }
 
+    /// Hands the files of a model to the engine.
+    pub fn open_model(self, files: &js_sys::Array) {
+        self.link.with_value(|link| link.iter().for_each(|link| link.open_model(files)));
+    }
+
+    /// Shows a model that was opened now, and something else where none is open.
+    fn take_opened(self, model: Option<OpenedFacts>) {
+        let before = self.session.opened().get_untracked();
+        if let Some(model) = model.as_ref().filter(|model| before.as_ref() != Some(model)) {
+            let (causal, length) = (model.causal, model.length);
+            self.edit(|e| {
+                (e.weights, e.causal, e.layer, e.head) = (WeightsFrom::Opened, causal, 0, 0);
+                e.n = e.n.min(length);
+            });
+        } else if model.is_none() {
+            self.edit(|e| {
+                if e.weights == WeightsFrom::Opened && before.is_some() {
+                    e.weights = WeightsFrom::Trained;
+                }
+            });
+        }
+        self.session.opened().set(model);
+    }
+
     /// Hands a plate's canvas to the engine, or keeps it until there is one.
     pub fn attach(self, plate: usize, canvas: web_sys::OffscreenCanvas) {
         match self.link.get_value() {
@@ -293,7 +326,17 @@ impl Lab {
                     }
                 });
             }
-            Event::Subject { subject } => session.subject().set(Some(*subject)),
+            Event::Subject { subject } => {
+                session.guesses().set(vec![]);
+                session.subject().set(Some(*subject));
+            }
+            Event::Opening { done, total } => session.opening().set(Some((done, total))),
+            Event::Opened { model, refused } => {
+                session.opening().set(None);
+                session.not_opened().set(refused);
+                self.take_opened(model.map(|model| *model));
+            }
+            Event::Guesses { guesses } => session.guesses().set(guesses),
             Event::Decided { plate, variant, head, length, parts } => {
                 let decided = Some(Arc::new(Decided { variant, head, length, parts }));
                 session

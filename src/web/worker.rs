@@ -7,6 +7,7 @@ use crate::lab::protocol::{Command, Event};
 use crate::lab::screen::Screen;
 use crate::lab::shelf::Shelf;
 use crate::lab::{Engine, Handle, Shared};
+use crate::reading::Source;
 use wasm_bindgen::prelude::*;
 use web_sys::{DedicatedWorkerGlobalScope, MessageEvent, MessagePort, OffscreenCanvas};
 
@@ -69,6 +70,8 @@ fn hear(handle: &Handle, port: &MessagePort, data: &JsValue) {
     } else if let Some(canvas) = part::<OffscreenCanvas>(data, "canvas") {
         let plate = part::<js_sys::Number>(data, "plate").map_or(usize::MAX, |plate| plate.value_of() as usize);
         handle.attach(plate, Screen::Canvas(canvas));
+    } else if let Some(files) = part::<js_sys::Array>(data, "files") {
+        handle.open(files.iter().filter_map(|file| Some(Source::Chosen(file.dyn_into().ok()?))).collect());
     } else if part::<js_sys::Boolean>(data, "close").is_some() {
         handle.send(Command::Cancel);
         handle.close();

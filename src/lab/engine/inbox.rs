@@ -3,6 +3,7 @@
 use crate::lab::protocol::Command;
 use crate::lab::queue::Queue;
 use crate::lab::screen::Screen;
+use crate::reading::Source;
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -23,6 +24,8 @@ struct Inbox {
     screens: RefCell<[Screen; 2]>,
     /// What the library has sent.
     arrived: RefCell<Vec<Arrival>>,
+    /// Of the model that is to be opened.
+    files: RefCell<Option<Vec<Source>>>,
 }
 
 /// The name of what was asked for, and its bytes or why there are none.
@@ -59,6 +62,16 @@ impl Handle {
     pub fn provide(&self, name: &'static str, bytes: Result<Vec<u8>, String>) {
         self.0.arrived.borrow_mut().push((name, bytes));
         self.send(Command::Arrived);
+    }
+
+    /// Opens the model that these files are of.
+    pub fn open(&self, files: Vec<Source>) {
+        self.0.files.replace(Some(files));
+        self.send(Command::Open);
+    }
+
+    pub(super) fn files(&self) -> Option<Vec<Source>> {
+        self.0.files.take()
     }
 
     pub(super) fn arrived(&self) -> Vec<Arrival> {

@@ -5,10 +5,12 @@ use super::Engine;
 use super::device::{Device, Fault};
 use super::explore::Explored;
 use super::inbox::Watch;
+use super::opened::Walk;
 use super::prepared::Prepared;
 use crate::graph::plan::plan;
 use crate::graph::{Data, Graph};
 use crate::lab::experiment::{Experiment, WeightsFrom};
+use crate::lab::opened::OpenedFacts;
 use crate::lab::protocol::{Event, ModelFacts, SubjectFacts, Swapped, WhyDrawn};
 use crate::lab::subject::{Exam, Subject};
 use crate::lab::train::{RunConfig, Weights};
@@ -33,10 +35,20 @@ pub(super) struct Subjects {
     shipped: BTreeMap<&'static str, Shipped>,
     /// What the visitor has opened.
     pub opened: Option<Rc<Subject>>,
+    pub opened_facts: Option<OpenedFacts>,
+    /// How far a text has come through it.
+    pub walk: Option<Walk>,
     /// Losses with full attention on held-out sequences, by the model's name.
     full_losses: BTreeMap<String, f64>,
     /// What was read last.
     last: Option<Seen>,
+}
+
+impl Subjects {
+    /// Forgets what was read last.
+    pub fn forget(&mut self) {
+        self.last = None;
+    }
 }
 
 enum Shipped {
@@ -62,8 +74,15 @@ impl Engine {
     /// are.
     pub(super) async fn see(&mut self, asked: &Experiment, watch: &Watch) -> Result<(Experiment, Option<Seen>), Fault> {
         let mut e = asked.clone();
-        let mut facts =
-            SubjectFacts { heads: e.heads, dim: e.dim, model: None, labels: None, stand_ins: vec![], why: None };
+        let mut facts = SubjectFacts {
+            heads: e.heads,
+            dim: e.dim,
+            model: None,
+            labels: None,
+            counted: None,
+            stand_ins: vec![],
+            why: None,
+        };
         let seen = match self.wanted(asked) {
             Ok(None) => None,
             Ok(Some(subject)) => match self.read_up_to(&subject, asked, &mut facts, watch).await? {
@@ -82,6 +101,8 @@ impl Engine {
             let config = &seen.subject.config;
             (e.heads, e.dim, e.batch, e.layer) = (config.heads, config.dim(), 1, seen.layer);
             e.head = e.head.min(e.heads - 1);
+            // The lab's own models are chosen by what is asked; of an opened one it is known.
+            e.causal = seen.subject.causal();
             (facts.heads, facts.dim) = (e.heads, e.dim);
             facts.model = Some(ModelFacts {
                 name: seen.subject.name.clone(),
@@ -169,33 +190,51 @@ impl Engine {
             Ok(reading) => reading,
             Err(unread) => return Ok(Err(WhyDrawn::Unread(unread))),
         };
-        (facts.labels, facts.stand_ins) = (reading.labels, reading.stand_ins);
+        (facts.labels, facts.stand_ins, facts.counted) = (reading.labels, reading.stand_ins, reading.counted);
         let layer = e.layer.min(subject.config.layers - 1);
         let of_last =
             |last: &&Seen| Rc::ptr_eq(&last.subject, subject) && last.layer == layer && *last.ids == reading.ids;
         if let Some(last) = self.subjects.last.as_ref().filter(of_last) {
             return Ok(Ok(last.clone()));
         }
-        let graph = subject.layer(layer, e.n);
-        if flops(&graph) > self.device.most_flops() {
-            return Ok(Err(WhyDrawn::TooMuch));
-        }
-        let mut inputs = subject.inputs.clone();
-        inputs.insert("tokens".into(), Data::Index(reading.ids.clone()));
-        let [q, k, v] = self.evaluate(graph, inputs, ["q", "k", "v"], watch).await?;
+        let qkv = if subject.opened.is_some() {
+            self.walk_to(subject, &reading.ids, layer, watch).await?
+        } else {
+            self.layer_of(subject, &reading.ids, layer, watch).await?
+        };
+        let Some(qkv) = qkv else { return Ok(Err(WhyDrawn::TooMuch)) };
         let seen = Seen {
             subject: subject.clone(),
             layer,
             ids: Rc::new(reading.ids),
-            qkv: Rc::new(Qkv { q, k, v }),
+            qkv: Rc::new(qkv),
             text_loss: Rc::default(),
         };
         self.subjects.last = Some(seen.clone());
         Ok(Ok(seen))
     }
 
+    /// Queries, keys and values of a layer of a model that is small enough to be run as a whole; None where it takes more than is
+    /// tried here.
+    async fn layer_of(
+        &self,
+        subject: &Subject,
+        ids: &[u32],
+        layer: usize,
+        watch: &Watch,
+    ) -> Result<Option<Qkv>, Fault> {
+        let graph = subject.layer(layer, ids.len());
+        if flops(&graph) > self.device.most_flops() {
+            return Ok(None);
+        }
+        let mut inputs = subject.inputs.clone();
+        inputs.insert("tokens".into(), Data::Index(ids.to_vec()));
+        let [q, k, v] = self.evaluate(graph, inputs, ["q", "k", "v"], watch).await?;
+        Ok(Some(Qkv { q, k, v }))
+    }
+
     /// Outputs of a graph that is run once.
-    async fn evaluate<const K: usize>(
+    pub(super) async fn evaluate<const K: usize>(
         &self,
         graph: Graph,
         inputs: BTreeMap<String, Data<f32>>,
@@ -232,11 +271,11 @@ impl Engine {
         }
         let as_trained = match seen.text_loss.get() {
             Some(loss) => Some(loss),
-            None => self.loss(subject.on_text(&seen.ids, &full), watch).await?,
+            None => self.loss_on_text(&seen, &full, watch).await?,
         };
         if let Some(before) = as_trained {
             seen.text_loss.set(Some(before));
-            swapped.text = self.loss(subject.on_text(&seen.ids, &mixer), watch).await?.map(|after| [before, after]);
+            swapped.text = self.loss_on_text(&seen, &mixer, watch).await?.map(|after| [before, after]);
         }
         if let Some(shown) = self.explored.as_mut().and_then(|e| e.plates[plate].as_mut()) {
             shown.numbers.swapped = Some(swapped);
@@ -244,6 +283,13 @@ impl Engine {
             self.emit(Event::Prepared { plate, variant, numbers });
         }
         Ok(())
+    }
+
+    async fn loss_on_text(&mut self, seen: &Seen, mixer: &Mixer, watch: &Watch) -> Result<Option<f64>, Fault> {
+        if seen.subject.opened.is_some() {
+            return self.opened_loss(&seen.subject, &seen.ids, mixer, watch).await;
+        }
+        self.loss(seen.subject.on_text(&seen.ids, mixer), watch).await
     }
 
     /// Mean loss; none where there is nothing to judge, or it takes too long here.
@@ -268,7 +314,7 @@ fn swap(explored: &Explored, plate: usize) -> Option<(Seen, Mixer)> {
 }
 
 /// Operations of what a graph's outputs depend on.
-fn flops(g: &Graph) -> u64 {
+pub(super) fn flops(g: &Graph) -> u64 {
     let needed = g.ancestors(g.outputs().iter().map(|(_, node)| *node));
     let entries = g.entries().iter().zip(needed).filter(|(_, needed)| *needed);
     entries.map(|(entry, _)| g.entry_cost(entry).flops).sum()

@@ -4,7 +4,7 @@ use super::state_line::causal_note;
 use super::subject::Weights;
 use super::text_input::TextInput;
 use crate::attention::{Param, ParamKind, Value, Variant};
-use crate::lab::experiment::{Experiment, MAX_BATCH, MAX_DIM, MAX_HEADS};
+use crate::lab::experiment::{Experiment, MAX_BATCH, MAX_DIM, MAX_HEADS, WeightsFrom};
 use crate::ui::geometry::{self, LENGTHS};
 use crate::ui::state::{known, set_value, use_lab, value_of};
 use crate::ui::texts::t;
@@ -15,13 +15,15 @@ pub fn Inspector() -> impl IntoView {
     let lab = use_lab();
     let ids = lab.of(|e| e.variants.iter().take(2).cloned().collect::<Vec<_>>());
     let causal = lab.of(|e| e.causal);
+    // Which way an opened model looks is known.
+    let is_opened = lab.of(|e| e.weights == WeightsFrom::Opened);
     let model = lab.model();
     view! {
         <fieldset id="control-length">
             <legend>{t("inspector.sequence")}</legend>
             <LengthControl/>
             <label class="control check">
-                <input type="checkbox" id="causal" prop:checked=move || causal.get()
+                <input type="checkbox" id="causal" prop:checked=move || causal.get() disabled=move || is_opened.get()
                     on:change:target=move |ev| lab.edit(|e| e.causal = ev.target().checked())/>
                 <span>{t("inspector.causal")}</span>
                 <span class="meaning">{t("inspector.causal_meaning")}</span>

@@ -12,6 +12,7 @@ pub mod leak;
 pub mod legend;
 pub mod masthead;
 pub mod numbers;
+pub mod open_model;
 pub mod plate;
 pub mod race_charts;
 pub mod race_controls;

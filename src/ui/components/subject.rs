@@ -2,6 +2,7 @@
 
 use super::gallery::family_key;
 use super::numbers::Origin;
+use super::open_model::OpenModel;
 use super::race_controls::order;
 use crate::lab::experiment::{View, WeightsFrom};
 use crate::lab::protocol::{ModelFacts, Provenance, SubjectFacts, WhyDrawn};
@@ -22,6 +23,7 @@ const STEPS: u64 = 200;
 pub fn Weights() -> impl IntoView {
     let lab = use_lab();
     let weights = lab.of(|e| e.weights);
+    let is_open = Memo::new(move |_| lab.session.opened().with(Option::is_some));
     let said = move || {
         let subject = lab.session.subject().get().filter(|_| weights.get() != WeightsFrom::Drawn);
         subject.map(|subject| say(&subject)).unwrap_or_default()
@@ -31,11 +33,12 @@ pub fn Weights() -> impl IntoView {
             <legend>{t("weights.title")}</legend>
             <select id="weights" aria-label=t("weights.title") prop:value=move || weights.get().id()
                 on:change:target=move |ev| if let Some(weights) = WeightsFrom::from_id(&ev.target().value()) { lab.edit(|e| e.weights = weights) }>
-                {WeightsFrom::ALL.iter().filter(|choice| **choice != WeightsFrom::Opened).map(|choice| {
+                {move || WeightsFrom::ALL.iter().filter(|choice| **choice != WeightsFrom::Opened || is_open.get()).map(|choice| {
                     let name = lookup(&format!("weights.{}", choice.id())).unwrap_or(choice.id());
-                    view! { <option value=choice.id() selected=*choice == weights.get_untracked()>{name}</option> }
+                    view! { <option value=choice.id() selected=move || *choice == weights.get()>{name}</option> }
                 }).collect_view()}
             </select>
+            <OpenModel/>
             <div class="meaning" id="weights-said" role="status">{move || said().into_iter().map(|sentence| view! { <p>{sentence}</p> }).collect_view()}</div>
         </fieldset>
     }
@@ -55,6 +58,7 @@ fn say(subject: &SubjectFacts) -> Vec<String> {
         Some(WhyDrawn::Unread(Unread::Longer { most })) => {
             said.push(fill("weights.longer", &[("most", &count(*most))]))
         }
+        Some(WhyDrawn::Unread(Unread::Refused { reason })) => said.push(fill("weights.refused", &[("reason", reason)])),
         Some(WhyDrawn::TooMuch) => said.push(t("weights.too_much").into()),
     }
     if !subject.stand_ins.is_empty() && subject.why.is_none() {
@@ -70,7 +74,8 @@ fn say(subject: &SubjectFacts) -> Vec<String> {
 
 fn said_of(model: &ModelFacts, subject: &SubjectFacts) -> String {
     let kind = if model.causal { t("weights.decoder") } else { t("weights.encoder") };
-    let (steps, loss) = model.trained.unwrap_or_default();
+    // What others have trained is told where it was opened.
+    let Some((steps, loss)) = model.trained else { return t("weights.of_opened").into() };
     let count = |n: usize| format::count(n as u64);
     let task = if model.causal { t("weights.next") } else { t("weights.hidden") };
     fill(

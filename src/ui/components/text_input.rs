@@ -37,7 +37,10 @@ pub fn TextInput() -> impl IntoView {
     let split = lab.of(|e| e.split);
     let n = lab.of(|e| e.n);
     let counted = Memo::new(move |_| {
-        text.with(|text| text.as_ref().map(|text| crate::task::Tokens::new(text, split.get()).counted))
+        let of_model = lab.session.subject().with(|subject| subject.as_ref().and_then(|subject| subject.counted));
+        text.with(|text| {
+            text.as_ref().map(|text| of_model.unwrap_or_else(|| crate::task::Tokens::new(text, split.get()).counted))
+        })
     });
     let set = move |text: String| lab.edit(|e| e.text = (!text.is_empty()).then_some(text));
     let open = move |input: web_sys::HtmlInputElement| {

@@ -3,6 +3,7 @@
 use crate::ui::components::gallery::Gallery;
 use crate::ui::components::inspector::Inspector;
 use crate::ui::components::numbers::NumbersTable;
+use crate::ui::components::open_model::Expected;
 use crate::ui::components::plate::Plate;
 use crate::ui::components::readout::Readout;
 use crate::ui::components::subject::Swap;
@@ -24,6 +25,7 @@ pub fn Attention() -> impl IntoView {
                     <Plate index=1/>
                 </div>
                 <Readout/>
+                <Expected/>
                 <Swap/>
                 <NumbersTable/>
             </div>

@@ -2,7 +2,8 @@
 
 use super::bpe::Bpe;
 use super::wordpiece::WordPiece;
-use super::{MOST_TOKENS, Model, Tokenizer, Unfit};
+use super::{MOST_TOKENS, Model, Tokenizer};
+use crate::reading::Unfit;
 use crate::sort::Arrange;
 use serde_json::Value;
 use std::collections::HashMap;
@@ -51,7 +52,7 @@ struct Added {
 
 impl File {
     pub fn parse(text: &str) -> Result<Self, Unfit> {
-        serde_json::from_str(text).map_err(|e| Unfit::File(e.to_string()))
+        serde_json::from_str(text).map_err(|e| Unfit::Tokenizer(e.to_string()))
     }
 
     pub fn tokenizer(self) -> Result<Tokenizer, Unfit> {
@@ -59,7 +60,7 @@ impl File {
         ids.extend(self.added_tokens.iter().map(|added| (added.content.clone(), added.id)));
         let largest = ids.values().max().map_or(0, |&id| id as usize);
         if ids.is_empty() || largest >= MOST_TOKENS {
-            return Err(Unfit::File(format!(
+            return Err(Unfit::Tokenizer(format!(
                 "has {} tokens up to {largest}; ids go from 0 to {MOST_TOKENS}",
                 ids.len()
             )));
@@ -75,13 +76,13 @@ impl File {
         let model = match kind {
             "BPE" => {
                 if !mentions(&self.pre_tokenizer, "ByteLevel") {
-                    return Err(Unfit::File("its pairs are not of bytes; it takes GPT-2's ByteLevel".into()));
+                    return Err(Unfit::Tokenizer("its pairs are not of bytes; it takes GPT-2's ByteLevel".into()));
                 }
                 let merges = self.model.merges.unwrap_or_default().into_iter().map(|merge| match merge {
                     Merge::Pair(pair) => Ok(pair),
                     Merge::Spaced(text) => match text.split_once(' ') {
                         Some((left, right)) => Ok([left.to_owned(), right.to_owned()]),
-                        None => Err(Unfit::File(format!("its merge {text:?} is not of two tokens"))),
+                        None => Err(Unfit::Tokenizer(format!("its merge {text:?} is not of two tokens"))),
                     },
                 });
                 let spaced = self.pre_tokenizer.get("add_prefix_space").and_then(Value::as_bool).unwrap_or(false);
@@ -97,13 +98,14 @@ impl File {
                     longest: self.model.max_input_chars_per_word.unwrap_or(100).min(1000),
                     lowercase,
                     strips_accents: accents,
-                    unknown: of(&unknown)
-                        .ok_or_else(|| Unfit::File(format!("its token for unknown words, {unknown:?}, has no id")))?,
+                    unknown: of(&unknown).ok_or_else(|| {
+                        Unfit::Tokenizer(format!("its token for unknown words, {unknown:?}, has no id"))
+                    })?,
                     begin: of("[CLS]"),
                     end: of("[SEP]"),
                 })
             }
-            other => return Err(Unfit::File(format!("is a {other} model; it takes BPE or WordPiece"))),
+            other => return Err(Unfit::Tokenizer(format!("is a {other} model; it takes BPE or WordPiece"))),
         };
         Ok(Tokenizer { model, ids, tokens, whole })
     }

@@ -4,12 +4,12 @@
 //! DistilBERT: Sanh et al., 2019, arXiv:1910.01108; theirs are stored `[out, in]`.
 
 use super::convert::{Layout, Origin};
+use super::header::Tensors;
+use super::list;
 use super::settings::Settings;
-use super::{Unfit, list};
 use crate::model::config::{Activation, Initialisation, ModelConfig, NormPlace, Positions};
 use crate::model::{Architecture, Mixer};
-use safetensors::tensor::TensorInfo;
-use std::collections::BTreeMap;
+use crate::reading::Unfit;
 
 /// A kind of model that is known here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,7 +125,7 @@ const TYPES: &str = "embeddings.token_type_embeddings.weight";
 
 impl Naming {
     /// Which family a file belongs to, by its tensors.
-    pub fn of(tensors: &BTreeMap<String, TensorInfo>, settings: &Settings) -> Result<Self, Unfit> {
+    pub fn of(tensors: &Tensors, settings: &Settings) -> Result<Self, Unfit> {
         if let Some(told) = &settings.model_type
             && !FAMILIES.iter().any(|f| f.model_type() == told)
         {
@@ -152,11 +152,11 @@ impl Naming {
             }
         }
         let there = list(tensors.keys().cloned().collect());
-        Err(Unfit::File(format!("is of no kind known here (GPT-2, BERT, DistilBERT): it holds {there}")))
+        Err(Unfit::Model(format!("is of no kind known here (GPT-2, BERT, DistilBERT): it holds {there}")))
     }
 
     /// The configuration, from the shapes of tensors and what these do not tell.
-    pub fn config(&self, tensors: &BTreeMap<String, TensorInfo>, settings: &Settings) -> Result<ModelConfig, Unfit> {
+    pub fn config(&self, tensors: &Tensors, settings: &Settings) -> Result<ModelConfig, Unfit> {
         let family = self.family;
         let matrix = |name: &str| -> Result<[usize; 2], Unfit> {
             let name = format!("{}{name}", self.prefix);
@@ -164,7 +164,7 @@ impl Naming {
                 return Err(Unfit::Tensors { what: "these tensors are missing:", names: name });
             };
             let shape = info.shape.as_slice();
-            shape.try_into().map_err(|_| Unfit::File(format!("tensor {name} is {shape:?}; it takes two axes")))
+            shape.try_into().map_err(|_| Unfit::Model(format!("tensor {name} is {shape:?}; it takes two axes")))
         };
         let [vocabulary, d_model] = matrix(family.tables()[0])?;
         let [length, _] = matrix(family.tables()[1])?;

@@ -1,6 +1,6 @@
 //! Byte-level pairs, as GPT-2 has them (Sennrich et al., 2016, arXiv:1508.07909; Radford et al., 2019).
 
-use super::Unfit;
+use crate::reading::Unfit;
 use std::collections::HashMap;
 use unicode_properties::{GeneralCategoryGroup, UnicodeGeneralCategory};
 
@@ -17,7 +17,9 @@ pub struct Bpe {
 impl Bpe {
     pub fn new(merges: &[[String; 2]], ids: &HashMap<String, u32>, spaced: bool) -> Result<Self, Unfit> {
         let id = |token: &str| {
-            ids.get(token).copied().ok_or_else(|| Unfit::File(format!("its merges name {token:?}, which has no id")))
+            ids.get(token)
+                .copied()
+                .ok_or_else(|| Unfit::Tokenizer(format!("its merges name {token:?}, which has no id")))
         };
         let mut pairs = HashMap::with_capacity(merges.len());
         for (rank, [left, right]) in merges.iter().enumerate() {
