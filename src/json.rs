@@ -247,7 +247,7 @@ mod tests {
             query: 1,
             key: 2,
             score: Some(-0.5),
-            weight: 1e-30,
+            weight: 0.125,
             rank: 3,
             allowed: true,
             row: vec![0.25, 1.0],

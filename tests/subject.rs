@@ -228,6 +228,8 @@ fn without_a_model_weights_are_drawn_and_it_is_said_why() {
     let drawn = Experiment { weights: WeightsFrom::Drawn, ..e.clone() };
     let opened = Experiment { weights: WeightsFrom::Opened, ..e };
     let why = |e| subjects(&serve(Backend::Cpu, vec![explore(e)], shipped)).pop().unwrap().why;
+    let long = Experiment { n: 16_384, causal: true, ..experiment(&["linear"]) };
+    assert_eq!(why(&long), Some(WhyDrawn::TooMuch));
     assert_eq!(why(&bytes), Some(WhyDrawn::Unread(Unread::Bytes)));
     assert_eq!(why(&drawn), None);
     assert!(matches!(why(&opened), Some(WhyDrawn::NotThere { .. })));
@@ -236,7 +238,7 @@ fn without_a_model_weights_are_drawn_and_it_is_said_why() {
 #[test]
 fn a_head_alone_and_another_layer_are_those_of_the_model() {
     // Long enough for the interpreter to compute one head only.
-    let e = Experiment { n: 4200, causal: true, head: 2, ..experiment(&["full"]) };
+    let e = Experiment { n: 4200, causal: true, layer: 0, head: 2, ..experiment(&["full"]) };
     let viewport = Viewport { row: 0.0, col: 0.0, rows: 4200.0, cols: 4200.0 };
     let (pool, scale) = (Pool::Max, Scale::Linear);
     let show = |head| Command::Show {

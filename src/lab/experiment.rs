@@ -121,7 +121,7 @@ impl Default for Experiment {
             heads: 4,
             dim: 64,
             causal: false,
-            layer: 0,
+            layer: Self::usual_layer(WeightsFrom::Trained),
             head: 0,
             seed: 1,
             weights: WeightsFrom::Trained,
@@ -266,6 +266,11 @@ impl Experiment {
             usual.extend(["sliding_window".to_owned()].into_iter().filter(|id| lookup(id).is_some()));
         }
         usual
+    }
+
+    /// The layer of a link that names none: of the trained models the last, in whose heads one sees most.
+    pub(super) fn usual_layer(weights: WeightsFrom) -> usize {
+        if weights == WeightsFrom::Trained { 2 } else { 0 }
     }
 
     /// Whose weights a link shows that doesn't say so: shapes or a seed of one's own are not those of a trained model.

@@ -72,7 +72,8 @@ pub fn write_with(e: &Experiment, lookup: Lookup) -> Link {
     if e.causal != Experiment::usually_causal(&e.variants) {
         put("causal", if e.causal { "1" } else { "0" });
     }
-    for (key, value, usual) in [("layer", e.layer, default.layer), ("head", e.head, default.head)] {
+    for (key, value, usual) in [("layer", e.layer, Experiment::usual_layer(e.weights)), ("head", e.head, default.head)]
+    {
         if value != usual {
             put(key, &value.to_string());
         }
@@ -198,6 +199,9 @@ pub(super) fn apply(pairs: &[Pair], lookup: Lookup, complaints: &mut Vec<Complai
     complaints.extend(e.check(lookup));
     if !pairs.iter().any(|(key, _)| key == "weights") {
         e.weights = e.usual_weights();
+    }
+    if !pairs.iter().any(|(key, _)| key == "layer") {
+        e.layer = Experiment::usual_layer(e.weights);
     }
     e
 }

@@ -183,11 +183,54 @@ test('the yardstick stands first in the gallery', async ({ lab }) => {
   await expect(page.locator('#pick-full')).toContainText('yardstick');
 });
 
+test('the weights are those of a trained model, whose loss another attention changes', async ({ lab }) => {
+  const page = await lab.open('?v=1&variant=full,sliding_window&n=48&causal=1');
+  await expect(page.locator('#plate-0 .chip')).toHaveText('trained');
+  await expect(page.locator('#weights-said')).toContainText('A decoder of 3 layers, 4 heads');
+  await expect(page.locator('#layer-picker option')).toHaveCount(3);
+  await expect(page.locator('#heads')).toBeHidden();
+  const held = page.locator('#swap tbody tr td').first();
+  await expect(held).toHaveText(/^0\.6\d* → [01]\.\d+$/);
+  const [before, after] = (await held.textContent()).split(' → ').map(Number);
+  expect(after).toBeGreaterThan(before);
+  await page.fill('#text', 'Once a red fox named Zelda lived in the castle.');
+  await expect(page.locator('#weights-said')).toContainText('Zelda → ');
+  await page.selectOption('#weights', 'drawn');
+  await expect(page.locator('#plate-0 .chip')).toHaveText('untrained');
+  await expect(page.locator('#swap')).toBeHidden();
+  await expect(page.locator('#heads')).toBeVisible();
+  await expect(page).toHaveURL(/weights=drawn/);
+});
+
+test('a missing model is said, and the seed serves in its place', async ({ lab, page }) => {
+  await page.route('**/weights/*', (route) => route.fulfill({ status: 404 }));
+  await lab.open('?v=1&variant=full&n=32');
+  await drawn(page);
+  await expect(page.locator('#weights-said')).toContainText('could not be had');
+  await expect(page.locator('#plate-0 .chip')).toHaveText('untrained');
+});
+
+test('the trained model is fine-tuned with another attention', async ({ lab }) => {
+  const page = await lab.open('?v=1&variant=sliding_window&n=48&causal=1');
+  const held = page.locator('#swap tbody tr td').first();
+  await expect(held).toHaveText(/→ [01]\./);
+  const [, swapped] = (await held.textContent()).split(' → ').map(Number);
+  await page.locator('.fine-tune').click();
+  await expect(page.locator('#race-controls')).toHaveAttribute('data-doing', 'running', { timeout: 30_000 });
+  const row = page.locator('#runs tbody tr').first();
+  await expect(row).toContainText('Sliding window, fine-tuned');
+  // The column of the held-out loss.
+  const loss = row.locator('td').nth(2);
+  await expect(loss).toHaveText(/\d/, { timeout: 60_000 });
+  expect(Number(await loss.textContent())).toBeLessThan(swapped - 0.1);
+  await page.locator('#race-stop').click();
+});
+
 test('the page in German has no English sentence of its own left', async ({ lab }) => {
   const page = await lab.open('?v=1&lang=de&variant=sliding_window&n=64');
   await drawn(page);
   await expect(page.locator('#banner-adapter')).toContainText('Prozessor');
-  await expect(page.locator('#plate-0 .chip')).toHaveAttribute('title', /Einbettung/);
+  await expect(page.locator('#plate-0 .chip')).toHaveAttribute('title', /mit voller Attention trainierten Modell/);
 });
 
 test.describe('on a touch screen', () => {

@@ -224,7 +224,7 @@ impl Engine {
         watch: &Watch,
     ) -> Result<Option<Qkv>, Fault> {
         let graph = subject.layer(layer, ids.len());
-        if flops(&graph) > self.device.most_flops() {
+        if flops(&graph) > self.device.most_flops() / 4 {
             return Ok(None);
         }
         let mut inputs = subject.inputs.clone();

@@ -135,6 +135,9 @@ fn shapes_of_ones_own_are_not_those_of_a_trained_model() {
         assert_eq!((e.weights, complaints), (weights, vec![]), "{query}");
         assert_eq!(write_with(&e, &table).query, written);
     }
+    let layers = ["", "weights=drawn", "layer=0", "layer=1&heads=3"].map(|query| parse_with(query, &table).0.layer);
+    assert_eq!(layers, [2, 0, 0, 1]);
+    assert_eq!(write_with(&parse_with("layer=0", &table).0, &table).query, "v=1&layer=0");
     let (e, complaints) = parse_with("weights=stolen", &table);
     assert_eq!((e.weights, complaints.len()), (WeightsFrom::Trained, 1));
 }

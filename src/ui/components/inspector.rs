@@ -34,7 +34,7 @@ pub fn Inspector() -> impl IntoView {
         <Weights/>
         <fieldset id="control-shape">
             <legend>{t("inspector.shape")}</legend>
-            <div class="pair" hidden=move || model.with(Option::is_some)>
+            <div class="pair" style:display=move || model.with(Option::is_some).then_some("none")>
                 <Whole name=t("inspector.heads") id="heads" min=1 max=MAX_HEADS get=|e| e.heads set=|e, x| {
                     e.heads = x;
                     e.head = e.head.min(x - 1);

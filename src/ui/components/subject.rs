@@ -6,8 +6,9 @@ use super::open_model::OpenModel;
 use super::race_controls::order;
 use crate::lab::experiment::{View, WeightsFrom};
 use crate::lab::protocol::{ModelFacts, Provenance, SubjectFacts, WhyDrawn};
-use crate::lab::subject::Unread;
+use crate::lab::subject::{JUDGED, Unread};
 use crate::lab::train::orders::Order;
+use crate::lab::train::setup::TrainSetup;
 use crate::ui::format;
 use crate::ui::state::{SessionStoreFields, known, use_lab};
 use crate::ui::texts::{fill, lookup, t};
@@ -61,13 +62,16 @@ fn say(subject: &SubjectFacts) -> Vec<String> {
         Some(WhyDrawn::Unread(Unread::Refused { reason })) => said.push(fill("weights.refused", &[("reason", reason)])),
         Some(WhyDrawn::TooMuch) => said.push(t("weights.too_much").into()),
     }
-    if !subject.stand_ins.is_empty() && subject.why.is_none() {
-        let pair = |(word, other): &(String, String)| format!("{word} → {other}");
-        let mut pairs = subject.stand_ins.iter().take(TOLD).map(pair).collect::<Vec<_>>().join(", ");
-        if subject.stand_ins.len() > TOLD {
+    // One mark for another goes without saying.
+    let is_word = |(word, _): &&(String, String)| word.chars().any(char::is_alphanumeric);
+    let words: Vec<_> = subject.stand_ins.iter().filter(is_word).collect();
+    if !words.is_empty() && subject.why.is_none() {
+        let pair = |(word, other): &&(String, String)| format!("{word} → {other}");
+        let mut pairs = words.iter().take(TOLD).map(pair).collect::<Vec<_>>().join(", ");
+        if words.len() > TOLD {
             pairs += ", …";
         }
-        said.push(fill("weights.stand_ins", &[("count", &count(subject.stand_ins.len())), ("pairs", &pairs)]));
+        said.push(fill("weights.stand_ins", &[("count", &count(words.len())), ("pairs", &pairs)]));
     }
     said
 }
@@ -114,7 +118,12 @@ pub fn Swap() -> impl IntoView {
             };
             let tune = move |_| {
                 order(lab, Order::FineTune { plate: at, steps: STEPS });
-                lab.edit(|e| e.view = View::Train);
+                lab.edit(|e| {
+                    e.view = View::Train;
+                    // What the form would start anew is the same task and size.
+                    e.train = TrainSetup::usual(if e.causal { "story" } else { "masked_lm" });
+                    (e.train.length, e.train.layers) = (128, 3);
+                });
             };
             view! {
                 <tr data-family=family_key(variant.family)>
@@ -131,7 +140,7 @@ pub fn Swap() -> impl IntoView {
         <Show when=move || model.with(Option::is_some) && ids.with(|ids| ids.iter().any(|id| id != "full"))>
             <table class="numbers" id="swap">
                 <caption>{t("swap.title")}" "<Origin of=Provenance::Measured/></caption>
-                <thead><tr><th></th><th scope="col">{t("swap.held")}</th><th scope="col">{t("swap.text")}</th><th></th></tr></thead>
+                <thead><tr><th></th><th scope="col">{fill("swap.held", &[("count", &JUDGED.to_string())])}</th><th scope="col">{t("swap.text")}</th><th></th></tr></thead>
                 <tbody>{rows}</tbody>
             </table>
         </Show>
