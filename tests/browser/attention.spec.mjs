@@ -220,7 +220,7 @@ test('the trained model is fine-tuned with another attention', async ({ lab }) =
   const row = page.locator('#runs tbody tr').first();
   await expect(row).toContainText('Sliding window, fine-tuned');
   // The column of the held-out loss.
-  const loss = row.locator('td').nth(2);
+  const loss = row.locator('td').nth(3);
   await expect(loss).toHaveText(/\d/, { timeout: 60_000 });
   expect(Number(await loss.textContent())).toBeLessThan(swapped - 0.1);
   await page.locator('#race-stop').click();
