@@ -213,6 +213,7 @@ impl Lab {
     /// Shows a model that was opened now, and something else where none is open.
     fn take_opened(self, model: Option<OpenedFacts>) {
         let before = self.session.opened().get_untracked();
+        self.session.opened().set(model.clone());
         if let Some(model) = model.as_ref().filter(|model| before.as_ref() != Some(model)) {
             let (causal, length) = (model.causal, model.length);
             self.edit(|e| {
@@ -226,7 +227,6 @@ impl Lab {
                 }
             });
         }
-        self.session.opened().set(model);
     }
 
     /// Hands a plate's canvas to the engine, or keeps it until there is one.
@@ -242,6 +242,12 @@ impl Lab {
         let before = self.session.experiment().get_untracked();
         let mut after = before.clone();
         change(&mut after);
+        // Which way an opened model looks is not for anybody to say.
+        if let Some(causal) = self.session.opened().with_untracked(|model| Some(model.as_ref()?.causal))
+            && after.weights == WeightsFrom::Opened
+        {
+            after.causal = causal;
+        }
         if after != before {
             self.session.refused().set(None);
             if after.n != before.n {

@@ -78,6 +78,11 @@ pub fn decode<'a>(tokens: impl Iterator<Item = &'a str>, whole: &[String]) -> St
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
+/// The bytes of a token as numbers, `E282`: of one that is no text.
+pub fn bytes_of(token: &str) -> String {
+    token.chars().filter_map(byte).map(|byte| format!("{byte:02X}")).collect()
+}
+
 /// The letter that stands for a byte in a vocabulary: itself where it can be seen, one from U+0100 on where it cannot.
 fn letter(byte: u8) -> char {
     let hidden = (0..byte).filter(|&b| !is_seen(b)).count() as u32;

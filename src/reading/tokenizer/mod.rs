@@ -85,7 +85,11 @@ impl Tokenizer {
     /// One token as an axis shows it: its text, with a leading space where it begins a word of a byte-level model.
     pub fn label(&self, id: u32) -> String {
         match &self.model {
-            Model::Bpe(_) => self.decode(&[id]),
+            Model::Bpe(_) => match (self.decode(&[id]), self.tokens.get(id as usize)) {
+                // Part of a character.
+                (text, Some(token)) if text.contains('\u{fffd}') => bpe::bytes_of(token),
+                (text, _) => text,
+            },
             Model::WordPiece(_) => self.tokens.get(id as usize).cloned().unwrap_or_default(),
         }
     }

@@ -39,7 +39,7 @@ pub fn OpenModel() -> impl IntoView {
                 <input type="file" class="unseen" id="open-model" multiple accept=".safetensors,.json,.bin"
                     on:change:target=move |ev| choose(ev.target())/>
             </label>
-            <p class="meaning">{t("open.meaning")}</p>
+            <p class="meaning quiet">{t("open.meaning")}</p>
             <Show when=move || opening.with(Option::is_some)>
                 <div class="progress" id="opening">
                     <span>{move || {
@@ -110,5 +110,5 @@ pub fn Expected() -> impl IntoView {
         let key = if causal { "open.expected_behind" } else { "open.expected_in" };
         Some(fill(key, &[("token", &tokens.label(query)), ("likeliest", &likeliest.join(", "))]))
     };
-    view! { <p class="quiet" id="expected">{expected}</p> }
+    view! { <p class="quiet small" id="expected" aria-live="polite">{expected}</p> }
 }

@@ -168,10 +168,11 @@ fn CausalNoun() -> impl IntoView {
 #[component]
 fn Heads() -> impl IntoView {
     let lab = use_lab();
-    let heads = lab.of(|e| e.heads);
+    let (heads, model) = (lab.heads(), lab.model());
     let choices = Signal::derive(move || {
-        let mut all: Vec<usize> =
-            [1, 2, 4, 8, 16].into_iter().filter(|h| *h <= MAX_HEADS).chain([heads.get()]).collect();
+        // A model has as many as it has.
+        let most = if model.with(Option::is_some) { 0 } else { MAX_HEADS };
+        let mut all: Vec<usize> = [1, 2, 4, 8, 16].into_iter().filter(|h| *h <= most).chain([heads.get()]).collect();
         all.sort_unstable();
         all.dedup();
         all.into_iter().map(|h| (h.to_string(), h.to_string())).collect::<Vec<Choice>>()
