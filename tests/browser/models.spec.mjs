@@ -38,8 +38,8 @@ test('every layer and head of a model from disk is shown on the text, as the ref
   await canvas.scrollIntoViewIfNeeded();
   const box = await canvas.boundingBox();
   for (const [layer, head] of [[0, 0], [0, 1], [1, 0], [1, 1]]) {
-    await page.locator('#layer-picker select').selectOption(String(layer));
-    await page.locator('#head-picker select').selectOption(String(head));
+    await page.locator('#layer-picker select').selectOption({ value: String(layer) });
+    await page.locator('#head-picker select').selectOption({ value: String(head) });
     for (const [query, key] of [[n - 1, 2], [6, 6]]) {
       await page.mouse.move(box.x + ((key + 0.5) / n) * box.width, box.y + ((query + 0.5) / n) * box.height);
       const want = weights.at(((layer * heads + head) * n + query) * n + key);
