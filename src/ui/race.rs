@@ -178,9 +178,34 @@ pub fn describe_memory(run: &RunFacts, memory: &MemoryTimeline, top: u64, width:
 /// Where the peak lies, in words.
 pub fn peak_words(memory: &MemoryTimeline) -> Option<String> {
     let peak = memory.at_peak()?;
-    let place = if peak.layer.is_empty() { &peak.stage } else { &peak.layer };
-    let values = [("bytes", format::bytes(peak.total())), ("op", peak.op.clone()), ("place", place.clone())];
+    let place = if peak.layer.is_empty() { peak.stage.clone() } else { part_words(&peak.layer) };
+    let values = [("bytes", format::bytes(peak.total())), ("op", peak.op.clone()), ("place", place)];
     Some(fill("train.memory_peak", &values.each_ref().map(|(k, v)| (*k, v.as_str()))))
+}
+
+/// A part of a model in words: `layers.0.attention` is "layer 1, attention".
+pub fn part_words(name: &str) -> String {
+    let mut words: Vec<String> = Vec::new();
+    let mut pieces = name.split('.');
+    while let Some(piece) = pieces.next() {
+        words.push(match piece {
+            "layers" => {
+                let number = pieces.next().and_then(|number| number.parse::<u64>().ok()).unwrap_or(0);
+                fill("train.parts.layer", &[("n", &(number + 1).to_string())])
+            }
+            _ => lookup(&format!("train.parts.{piece}")).map_or_else(|| piece.replace('_', " "), str::to_owned),
+        });
+    }
+    words.join(", ")
+}
+
+/// The step at which the first run is judged for the first time; none where no run is left that could be.
+pub fn first_judgement(runs: &[RunFacts]) -> Option<u64> {
+    let step = |run: &RunFacts| match run.config.evaluation.every {
+        0 => run.config.steps,
+        every => every.min(run.config.steps),
+    };
+    runs.iter().filter(|run| run.failed.is_none()).map(step).min()
 }
 
 /// One column of the table of runs: the key of its title, and its words for a run.

@@ -1,10 +1,12 @@
 //! The curves of a race: loss, accuracy, accuracy by distance.
 
+use crate::lab::train::orders::Doing;
 use crate::lab::train::setup::Against;
 use crate::ui::browser;
-use crate::ui::race::{Curve, against_name, describe};
+use crate::ui::format;
+use crate::ui::race::{Curve, against_name, describe, first_judgement};
 use crate::ui::state::{Lab, SessionStoreFields, use_lab};
-use crate::ui::texts::t;
+use crate::ui::texts::{fill, t};
 use leptos::html;
 use leptos::prelude::*;
 
@@ -65,13 +67,23 @@ fn chart(lab: Lab, curve: Curve) -> AnyView {
             request_animation_frame(draw);
         }
     });
+    let waits = move || {
+        let judged_at = lab.session.race().with(|race| {
+            let begun = matches!(race.doing, Doing::Running | Doing::Paused) && curve != Curve::Loss;
+            begun.then(|| first_judgement(&race.runs)).flatten()
+        });
+        match judged_at {
+            Some(step) => fill("train.first_judgement", &[("step", &format::count(step))]),
+            None => t("train.empty").to_owned(),
+        }
+    };
     view! {
         <figure class="chart" id=format!("chart-{}", curve.id())>
             <h2>{curve.title()}</h2>
             <div class="canvas">
                 // What was drawn of an earlier race is not left standing.
                 <div node_ref=place hidden=move || empty.get()></div>
-                <Show when=move || empty.get()><p class="empty">{t("train.empty")}</p></Show>
+                <Show when=move || empty.get()><p class="empty">{waits}</p></Show>
                 {move || problem.get()}
             </div>
             <figcaption class="under">{curve.under()}</figcaption>

@@ -6,7 +6,7 @@ use crate::lab::protocol::Provenance;
 use crate::lab::train::PartChange;
 use crate::lab::train::orders::{Doing, Guess, Look, Order, Seen, Written};
 use crate::ui::format;
-use crate::ui::race::name_of;
+use crate::ui::race::{name_of, part_words};
 use crate::ui::state::{SessionStoreFields, use_lab};
 use crate::ui::texts::{fill, t};
 use leptos::prelude::*;
@@ -115,7 +115,7 @@ fn changes(look: &Look) -> AnyView {
         // From a hundred-thousandth to a tenth.
         let along = ratio.map_or(0.0, |ratio| ((ratio.max(1e-9).log10() + 5.0) / 4.0).clamp(0.0, 1.0) * 100.0);
         view! {
-            <tr><td class="wide">{change.part.replace(['.', '_'], " ")}</td><td>{figure(change.gradient)}</td>
+            <tr><td class="wide">{part_words(&change.part)}</td><td>{figure(change.gradient)}</td>
             <td>{ratio.map_or("–".into(), figure)}</td>
             <td class="bar"><i style=format!("inline-size:{along:.1}%")></i></td></tr>
         }
