@@ -35,6 +35,15 @@ pub(super) struct Walk {
     states: Vec<Vec<f32>>,
 }
 
+/// What an opened model was found to say of texts, so that looking at another layer of the same text does not ask again.
+#[derive(Default)]
+pub(super) struct Heard {
+    ids: Vec<u32>,
+    /// Mean losses with an attention in all layers.
+    losses: Vec<(Mixer, f64)>,
+    guesses: Vec<Guess>,
+}
+
 /// What a model says of a text.
 struct Said {
     /// Cross-entropy in nats of each position's target.
@@ -205,6 +214,30 @@ impl Engine {
         mixer: &Mixer,
         watch: &Watch,
     ) -> Result<Option<f64>, Fault> {
+        if self.subjects.heard.ids != ids {
+            self.subjects.heard = Heard { ids: ids.to_vec(), ..Heard::default() };
+        }
+        let known = self.subjects.heard.losses.iter().find(|(other, _)| other == mixer).map(|(_, loss)| *loss);
+        let loss = match known {
+            Some(loss) => Some(loss),
+            None => self.ask(subject, ids, mixer, watch).await?,
+        };
+        if let (None, Some(loss)) = (known, loss) {
+            self.subjects.heard.losses.push((mixer.clone(), loss));
+        }
+        if *mixer == Mixer::of("full") && loss.is_some() {
+            self.emit(Event::Guesses { guesses: self.subjects.heard.guesses.clone() });
+        }
+        Ok(loss)
+    }
+
+    async fn ask(
+        &mut self,
+        subject: &Rc<Subject>,
+        ids: &[u32],
+        mixer: &Mixer,
+        watch: &Watch,
+    ) -> Result<Option<f64>, Fault> {
         let config = ModelConfig { attention: vec![mixer.clone()], ..subject.config.clone() };
         let (n, d) = (ids.len(), config.d_model);
         let short = ModelConfig { length: n, ..config.clone() };
@@ -230,11 +263,8 @@ impl Engine {
             return Ok(None);
         }
         let as_trained = *mixer == Mixer::of("full");
-        let kept = self
-            .subjects
-            .walk
-            .take()
-            .filter(|walk| as_trained && Rc::ptr_eq(&walk.subject, subject) && *walk.ids == shown);
+        let goes_on = |walk: &mut Walk| as_trained && Rc::ptr_eq(&walk.subject, subject) && *walk.ids == shown;
+        let kept = self.subjects.walk.take_if(goes_on);
         let walk = match kept {
             Some(walk) => walk,
             None => self.begin(subject, &config, &shown, watch).await?,
@@ -247,7 +277,7 @@ impl Engine {
         if as_trained {
             let guess = |&(token, share): &(u32, f64)| (subject.reader.label(token), share as f32);
             let guesses = asked.iter().map(|&at| Guess { at, likeliest: said.best[at].iter().map(guess).collect() });
-            self.emit(Event::Guesses { guesses: guesses.collect() });
+            self.subjects.heard.guesses = guesses.collect();
         }
         Ok(Some(asked.iter().map(|&i| said.losses[i]).sum::<f64>() / asked.len() as f64))
     }

@@ -5,7 +5,7 @@ use super::Engine;
 use super::device::{Device, Fault};
 use super::explore::Explored;
 use super::inbox::Watch;
-use super::opened::Walk;
+use super::opened::{Heard, Walk};
 use super::prepared::Prepared;
 use crate::graph::plan::plan;
 use crate::graph::{Data, Graph};
@@ -38,6 +38,7 @@ pub(super) struct Subjects {
     pub opened_facts: Option<OpenedFacts>,
     /// How far a text has come through it.
     pub walk: Option<Walk>,
+    pub heard: Heard,
     /// Losses with full attention on held-out sequences, by the model's name.
     full_losses: BTreeMap<String, f64>,
     /// What was read last.
@@ -48,6 +49,7 @@ impl Subjects {
     /// Forgets what was read last.
     pub fn forget(&mut self) {
         self.last = None;
+        self.heard = Heard::default();
     }
 }
 
