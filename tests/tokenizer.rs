@@ -37,6 +37,20 @@ fn pairs_of_lower_rank_go_first() {
 }
 
 #[test]
+fn a_word_without_an_end_takes_no_time() {
+    let tokenizer = Tokenizer::parse(&pairs(&MERGES, true).to_string()).unwrap();
+    let word: String = (0..MOST_TEXT_BYTES).map(|i| ["h", "e", "l", "l", "a", "b"][i * i % 6]).collect();
+    let began = std::time::Instant::now();
+    let ids = tokenizer.encode(&word).unwrap();
+    assert_eq!(tokenizer.decode(&ids), word);
+    assert!(began.elapsed().as_secs() < 5, "{:?}", began.elapsed());
+    let many: Vec<Value> = (0..3000).map(|id| json!({"id": id, "content": format!("a{id}")})).collect();
+    let mut file = pairs(&MERGES, true);
+    file["added_tokens"] = json!(many);
+    assert!(Tokenizer::parse(&file.to_string()).unwrap_err().to_string().contains("added tokens"));
+}
+
+#[test]
 fn texts_come_back_from_their_ids() {
     let tokenizer = Tokenizer::parse(&pairs(&MERGES, true).to_string()).unwrap();
     for text in ["hello, world!", "caf\u{e9} for 3 \u{20ac}", "  two\n\n lines", "", "it's"] {

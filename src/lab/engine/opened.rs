@@ -22,6 +22,8 @@ use std::rc::Rc;
 
 /// Bytes of words, and of their logits, that a device holds at once.
 const CHUNK_BYTES: usize = 16 << 20;
+/// Above so many operations it is told how far a text is.
+const LONG_FLOPS: u64 = 1_000_000_000;
 /// Guesses told of each position.
 const GUESSES: usize = 5;
 
@@ -153,7 +155,15 @@ impl Engine {
             Some(walk) => walk,
             None => self.begin(subject, &subject.config, ids, watch).await?,
         };
-        let walk = self.go(walk, layer, watch).await?;
+        let waits = self.flops_of_layers(&subject.config, layer, ids.len()) > LONG_FLOPS;
+        let tell = |done: usize| {
+            if waits {
+                self.emit(Event::Progress { what: subject.name.clone(), done, total: layer + 1 });
+            }
+        };
+        let walk = self.go(walk, layer, &tell, watch).await;
+        tell(layer + 1);
+        let walk = walk?;
         let inside = alone::layer(&subject.config, layer, ids.len(), DRAWN_FROM, Wanted::Inside);
         let given = model.inputs(&inside, walk.states[layer].clone());
         self.subjects.walk = Some(walk);
@@ -179,10 +189,11 @@ impl Engine {
     }
 
     /// Goes on until `layer` can be read.
-    async fn go(&self, mut walk: Walk, layer: usize, watch: &Watch) -> Result<Walk, Fault> {
+    async fn go(&self, mut walk: Walk, layer: usize, tell: &dyn Fn(usize), watch: &Watch) -> Result<Walk, Fault> {
         let model = walk.subject.opened.as_ref().expect("it is an opened model");
         while walk.states.len() <= layer {
             let at = walk.states.len() - 1;
+            tell(at);
             let part = alone::layer(&walk.config, at, walk.ids.len(), DRAWN_FROM, Wanted::Output);
             let y = self.part(model, part, walk.states[at].clone(), watch).await?;
             walk.states.push(y);
@@ -269,7 +280,7 @@ impl Engine {
             Some(walk) => walk,
             None => self.begin(subject, &config, &shown, watch).await?,
         };
-        let walk = self.go(walk, config.layers, watch).await?;
+        let walk = self.go(walk, config.layers, &|_| {}, watch).await?;
         let said = self.expect(subject, walk.states[config.layers].clone(), &targets, watch).await?;
         if as_trained && is_decoder {
             self.subjects.walk = Some(walk);

@@ -1,7 +1,8 @@
 //! Byte-level pairs, as GPT-2 has them (Sennrich et al., 2016, arXiv:1508.07909; Radford et al., 2019).
 
 use crate::reading::Unfit;
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
 use unicode_properties::{GeneralCategoryGroup, UnicodeGeneralCategory};
 
 #[derive(Clone, Debug)]
@@ -44,24 +45,37 @@ impl Bpe {
         }
     }
 
-    /// Joins the pair of lowest rank again and again, everywhere in the piece.
+    /// Joins the pair of lowest rank again and again, of equals the first. Pairs wait in a heap, so that a word of many thousand
+    /// letters takes no time that one notices.
     fn merge(&self, piece: &str, out: &mut Vec<u32>) {
-        let mut tokens: Vec<u32> = piece.bytes().filter_map(|byte| self.bytes[byte as usize]).collect();
-        loop {
-            let pairs =
-                tokens.windows(2).filter_map(|pair| Some(((pair[0], pair[1]), *self.merges.get(&(pair[0], pair[1]))?)));
-            let Some((pair, (_, merged))) = pairs.min_by_key(|(_, (rank, _))| *rank) else { break };
-            let mut kept = 0;
-            let mut at = 0;
-            while at < tokens.len() {
-                let joins = at + 1 < tokens.len() && (tokens[at], tokens[at + 1]) == pair;
-                tokens[kept] = if joins { merged } else { tokens[at] };
-                at += if joins { 2 } else { 1 };
-                kept += 1;
+        let mut tokens: Vec<Option<u32>> =
+            piece.bytes().filter_map(|byte| self.bytes[byte as usize]).map(Some).collect();
+        // Neighbours of those that are left; an end is none.
+        let mut before: Vec<Option<usize>> = (0..tokens.len()).map(|at| at.checked_sub(1)).collect();
+        let mut behind: Vec<Option<usize>> = (1..=tokens.len()).map(|at| (at < tokens.len()).then_some(at)).collect();
+        let mut waiting = BinaryHeap::new();
+        let pair = |tokens: &[Option<u32>], at: usize, next: usize| {
+            let (rank, merged) = *self.merges.get(&(tokens[at]?, tokens[next]?))?;
+            Some(Reverse((rank, at, next, merged)))
+        };
+        waiting.extend((1..tokens.len()).filter_map(|next| pair(&tokens, next - 1, next)));
+        while let Some(Reverse((rank, at, next, merged))) = waiting.pop() {
+            // One of the two may have been joined with another since.
+            if behind[at] != Some(next) || pair(&tokens, at, next) != Some(Reverse((rank, at, next, merged))) {
+                continue;
             }
-            tokens.truncate(kept);
+            tokens[at] = Some(merged);
+            tokens[next] = None;
+            behind[at] = behind[next];
+            if let Some(far) = behind[at] {
+                before[far] = Some(at);
+                waiting.extend(pair(&tokens, at, far));
+            }
+            if let Some(first) = before[at] {
+                waiting.extend(pair(&tokens, first, at));
+            }
         }
-        out.extend(tokens);
+        out.extend(tokens.into_iter().flatten());
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::bpe::Bpe;
 use super::wordpiece::WordPiece;
-use super::{MOST_TOKENS, Model, Tokenizer};
+use super::{MOST_TOKENS, MOST_WHOLE, Model, Tokenizer};
 use crate::reading::Unfit;
 use crate::sort::Arrange;
 use serde_json::Value;
@@ -72,6 +72,9 @@ impl File {
         let mut whole: Vec<String> =
             self.added_tokens.into_iter().map(|added| added.content).filter(|token| !token.is_empty()).collect();
         whole.arrange_by_key(|token| std::cmp::Reverse(token.len()));
+        if whole.len() > MOST_WHOLE {
+            return Err(Unfit::Tokenizer(format!("has {} added tokens; it takes {MOST_WHOLE}", whole.len())));
+        }
         let kind = self.model.kind.as_deref().unwrap_or(if self.model.merges.is_some() { "BPE" } else { "WordPiece" });
         let model = match kind {
             "BPE" => {

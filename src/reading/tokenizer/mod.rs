@@ -18,6 +18,8 @@ use std::collections::HashMap;
 pub const MOST_FILE_BYTES: usize = 32 << 20;
 /// A longer text is refused.
 pub const MOST_TEXT_BYTES: usize = 1 << 16;
+/// More tokens that stand for themselves are refused: each is looked for at every place of a text.
+const MOST_WHOLE: usize = 2048;
 /// More tokens than this in one vocabulary are refused.
 const MOST_TOKENS: usize = 1 << 20;
 
@@ -110,17 +112,25 @@ impl Tokenizer {
 
 /// The parts of a text between tokens that stand for themselves, and these.
 fn split_at_whole<'a>(text: &'a str, whole: &[String]) -> Vec<(&'a str, bool)> {
-    let mut parts = Vec::new();
-    let mut rest = text;
-    loop {
+    let mut begins = [false; 256];
+    whole.iter().for_each(|token| begins[token.as_bytes()[0] as usize] = true);
+    let (mut parts, mut from, mut at) = (Vec::new(), 0, 0);
+    while at < text.len() {
         // The first in the text, and of those that begin there the longest.
-        let next = whole.iter().filter_map(|token| Some((rest.find(token.as_str())?, token.len())));
-        let Some((at, length)) = next.min_by_key(|&(at, length)| (at, std::cmp::Reverse(length))) else { break };
-        parts.push((&rest[..at], false));
-        parts.push((&rest[at..at + length], true));
-        rest = &rest[at + length..];
+        let found = begins[text.as_bytes()[at] as usize]
+            .then(|| whole.iter().find(|token| text.as_bytes()[at..].starts_with(token.as_bytes())))
+            .flatten();
+        match found {
+            None => at += 1,
+            Some(token) => {
+                parts.push((&text[from..at], false));
+                parts.push((&text[at..at + token.len()], true));
+                at += token.len();
+                from = at;
+            }
+        }
     }
-    parts.push((rest, false));
+    parts.push((&text[from..], false));
     parts.retain(|(part, _)| !part.is_empty());
     parts
 }
