@@ -59,6 +59,7 @@ fn texts_come_back_from_their_ids() {
     let cut = tokenizer.encode("\u{20ac}").unwrap();
     assert_eq!(cut.len(), 3);
     assert_eq!(tokenizer.decode(&cut[..1]), "\u{fffd}");
+    assert_eq!(labels(&tokenizer, "\u{20ac}"), ["E2", "82", "AC"], "parts of a character are numbers");
     assert_eq!(tokenizer.decode(&[u32::MAX]), "");
 }
 

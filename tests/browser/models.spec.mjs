@@ -61,6 +61,24 @@ test('another attention in an opened model is judged on the text', async ({ lab 
   await expect(page.locator('#weights')).toHaveValue('trained');
 });
 
+test('texts of many scripts become as many tokens as the reference makes of them', async ({ lab }) => {
+  const page = await lab.open('?v=1&variant=full&n=16&text=a');
+  await drawn(page);
+  for (const model of ['gpt2', 'bert', 'distilbert']) {
+    await page.locator('#open-model').setInputFiles(files(model));
+    await expect(page.locator('#opened')).toContainText({ gpt2: 'GPT-2', bert: 'BERT', distilbert: 'DistilBERT' }[model]);
+    for (const { text, ids } of JSON.parse(readFileSync(fixture(model, 'texts.json'), 'utf8'))) {
+      // Blank texts stand for the lab's own.
+      if (!text.trim()) continue;
+      await page.locator('#text').evaluate((area, text) => {
+        area.value = text;
+        area.dispatchEvent(new Event('input', { bubbles: true }));
+      }, text);
+      await expect(page.locator('#text-notice'), text).toContainText(new RegExp(`\\b${ids.length} tokens`));
+    }
+  }
+});
+
 test('files dropped on the page are opened', async ({ lab }) => {
   const page = await lab.open(`?v=1&variant=full&n=12&${QUERY}`);
   await drawn(page);
@@ -105,6 +123,12 @@ test('a broken model is refused by name, and the page goes on', async ({ lab }) 
   await open(files('gpt2'));
   await expect(page.locator('#opened')).toContainText('GPT-2');
   await expect(refused).toBeEmpty();
+});
+
+test('a link to an opened model says that none is open', async ({ lab }) => {
+  const page = await lab.open(`?v=1&variant=full&n=16&weights=opened&${QUERY}`);
+  await drawn(page);
+  await expect(weightsSaid(page)).toContainText('No model is open here');
 });
 
 test('reading a model can be cancelled', async ({ lab }) => {

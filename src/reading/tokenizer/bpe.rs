@@ -1,9 +1,9 @@
 //! Byte-level pairs, as GPT-2 has them (Sennrich et al., 2016, arXiv:1508.07909; Radford et al., 2019).
 
+use super::unicode::{is_letter, is_number};
 use crate::reading::Unfit;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
-use unicode_properties::{GeneralCategoryGroup, UnicodeGeneralCategory};
 
 #[derive(Clone, Debug)]
 pub struct Bpe {
@@ -149,9 +149,9 @@ impl Class {
         if c.is_whitespace() {
             return Self::Space;
         }
-        match c.general_category_group() {
-            GeneralCategoryGroup::Letter => Self::Letter,
-            GeneralCategoryGroup::Number => Self::Number,
+        match c {
+            c if is_letter(c) => Self::Letter,
+            c if is_number(c) => Self::Number,
             _ => Self::Other,
         }
     }

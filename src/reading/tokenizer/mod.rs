@@ -8,6 +8,7 @@
 
 mod bpe;
 mod file;
+mod unicode;
 mod wordpiece;
 
 use crate::reading::Unfit;

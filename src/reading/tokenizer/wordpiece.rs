@@ -1,8 +1,7 @@
 //! Word pieces, as BERT has them (Wu et al., 2016, arXiv:1609.08144; Devlin et al., 2019, arXiv:1810.04805).
 
+use super::unicode::{is_other, is_punctuation, without_marks};
 use std::collections::HashMap;
-use unicode_normalization::UnicodeNormalization;
-use unicode_properties::{GeneralCategory, GeneralCategoryGroup, UnicodeGeneralCategory};
 
 #[derive(Clone, Debug)]
 pub struct WordPiece {
@@ -57,12 +56,12 @@ impl WordPiece {
                 clean.push(' ');
             } else if is_chinese(c) {
                 clean.extend([' ', c, ' ']);
-            } else if c != '\0' && c != '\u{fffd}' && c.general_category_group() != GeneralCategoryGroup::Other {
+            } else if c != '\0' && c != '\u{fffd}' && !is_other(c) {
                 clean.push(c);
             }
         }
         if self.strips_accents {
-            clean = clean.nfd().filter(|c| c.general_category() != GeneralCategory::NonspacingMark).collect();
+            clean = without_marks(clean);
         }
         if self.lowercase { clean.to_lowercase() } else { clean }
     }
@@ -86,7 +85,7 @@ fn words(text: &str) -> Vec<String> {
     for c in text.chars() {
         if c.is_whitespace() {
             words.push(String::new());
-        } else if c.is_ascii_punctuation() || c.general_category_group() == GeneralCategoryGroup::Punctuation {
+        } else if is_punctuation(c) {
             words.extend([c.to_string(), String::new()]);
         } else {
             words.last_mut().expect("there is one").push(c);

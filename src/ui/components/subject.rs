@@ -27,7 +27,7 @@ pub fn Weights() -> impl IntoView {
     let is_open = Memo::new(move |_| lab.session.opened().with(Option::is_some));
     let said = move || {
         let subject = lab.session.subject().get().filter(|_| weights.get() != WeightsFrom::Drawn);
-        subject.map(|subject| say(&subject)).unwrap_or_default()
+        subject.map(|subject| say(&subject, weights.get())).unwrap_or_default()
     };
     view! {
         <fieldset id="control-weights">
@@ -45,7 +45,7 @@ pub fn Weights() -> impl IntoView {
     }
 }
 
-fn say(subject: &SubjectFacts) -> Vec<String> {
+fn say(subject: &SubjectFacts, weights: WeightsFrom) -> Vec<String> {
     let mut said = Vec::new();
     if let Some(model) = &subject.model {
         said.push(said_of(model, subject));
@@ -54,6 +54,7 @@ fn say(subject: &SubjectFacts) -> Vec<String> {
     match &subject.why {
         None => {}
         Some(WhyDrawn::Coming) => said.push(t("weights.coming").into()),
+        Some(WhyDrawn::NotThere { .. }) if weights == WeightsFrom::Opened => said.push(t("weights.none_open").into()),
         Some(WhyDrawn::NotThere { reason }) => said.push(fill("weights.not_there", &[("reason", reason)])),
         Some(WhyDrawn::Unread(Unread::Bytes)) => said.push(t("weights.bytes").into()),
         Some(WhyDrawn::Unread(Unread::Longer { most })) => {
