@@ -128,7 +128,7 @@ fn group(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> Groups {
         let values = g.matmul_nt(x.q, planes, 1.0);
         g.sub(values, thresholds)
     });
-    let padding = x.key_padding.filter(|_| s.length == s.keys);
+    let padding = x.key_padding.filter(|_| s.is_of_itself());
     let of = g.stage("cluster", |g| {
         let mut of = g.hamming_clusters(values, x.extras["codes"], padding, s.int(&ITERATIONS));
         if padding.is_some() {

@@ -89,7 +89,7 @@ fn cut(g: &mut Graph, x: Node, s: &Setup) -> Node {
 /// 1 for a query that asks for its pool and 0 for others, `[B or 1, 1, pools, tokens of a pool, 1]`.
 fn shares(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> Node {
     let ones = g.constant(&[1, 1, s.length, 1], Data::Real(vec![1.0; s.length]));
-    let real = x.real_keys(g, s).filter(|_| s.length == s.keys).unwrap_or(ones);
+    let real = x.real_keys(g, s).filter(|_| s.is_of_itself()).unwrap_or(ones);
     let share = cut(g, real, s);
     let Some(&lots) = x.extras.get(lots::LOTS) else { return share };
     let lots = g.reshape(lots, &[1, 1, s.length, 1]);

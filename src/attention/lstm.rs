@@ -12,7 +12,7 @@ use super::{Causal, Family, Inputs, Paper, Param, ParamKind, Reference, Setup, V
 use crate::graph::Real;
 use crate::graph::ops::recurrent::Cell;
 
-const FORGET_BIAS: Param = Param {
+pub(super) const FORGET_BIAS: Param = Param {
     name: "forget_bias",
     kind: ParamKind::Int { min: 0, max: 8, default: |_| 1 },
     meaning: "Added to the input of the forget gates: from 1 on, a network that has not learned yet remembers more than it \

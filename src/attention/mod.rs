@@ -9,7 +9,7 @@ mod links;
 mod loss;
 mod lots;
 mod params;
-mod recurrence;
+pub(crate) mod recurrence;
 mod reference;
 mod restricted;
 mod setup;
@@ -94,7 +94,7 @@ impl Inputs<Node> {
     /// `out` with zeros in the rows of padded queries. In self-attention key padding says it of queries too.
     fn without_padded_queries(&self, g: &mut Graph, out: Node, s: &Setup) -> Node {
         match self.real_keys(g, s) {
-            Some(real) if s.length == s.keys => g.mul(out, real),
+            Some(real) if s.is_of_itself() => g.mul(out, real),
             _ => out,
         }
     }

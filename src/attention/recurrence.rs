@@ -4,7 +4,7 @@
 //! output is its state. Weights lie gate by gate. Padded steps carry the state on unchanged.
 
 use super::setup::product;
-use super::{Effective, Extra, Init, Inputs, Refusal, Setup};
+use super::{Effective, Extra, Init, Inputs, Refusal, Setup, Variant, lstm};
 use crate::graph::ops::recurrent::{Cell, LARGEST_STATE};
 use crate::graph::{Graph, Node, Real};
 use crate::reference::is_real_key;
@@ -53,12 +53,12 @@ pub fn extras(s: &Setup, cell: Cell) -> Vec<Extra> {
 
 /// q, k, v `[B, H, N, D]`; returns the states `[B, H, N, D]`. `forget` is added to the forget gates of an LSTM.
 pub fn graph(g: &mut Graph, x: &Inputs<Node>, s: &Setup, cell: Cell, forget: f64) -> Node {
-    let (h, d, gates) = (s.heads, s.dim, cell.gates() * s.dim);
+    let (h, gates) = (s.heads, cell.gates() * s.dim);
     let projected = g.stage("project", |g| {
         let tokens = g.concat(&[x.q, x.k, x.v], 3);
         let projected = g.matmul_nt(tokens, x.extras["W"], 1.0);
         let bias = g.reshape(x.extras["b"], &[h, 1, gates]);
-        let bias = if forget == 0.0 { bias } else { with_forget_bias(g, bias, d, forget) };
+        let bias = with_forget_bias(g, bias, forget);
         g.add(projected, bias)
     });
     let real = x.real_keys(g, s).map(|real| g.reshape(real, &[s.batch, s.keys]));
@@ -67,11 +67,26 @@ pub fn graph(g: &mut Graph, x: &Inputs<Node>, s: &Setup, cell: Cell, forget: f64
     x.without_padded_queries(g, states, s)
 }
 
-/// The bias with a constant added to its second quarter.
-fn with_forget_bias(g: &mut Graph, bias: Node, d: usize, forget: f64) -> Node {
-    let parts = [0..d, d..2 * d, 2 * d..4 * d].map(|range| g.slice(bias, 2, range));
+/// The bias of an LSTM's gates, which lie along the last axis, with a constant added to the second quarter.
+pub fn with_forget_bias(g: &mut Graph, bias: Node, forget: f64) -> Node {
+    if forget == 0.0 {
+        return bias;
+    }
+    let axis = g.shape(bias).len() - 1;
+    let d = g.shape(bias)[axis] / 4;
+    let parts = [0..d, d..2 * d, 2 * d..4 * d].map(|range| g.slice(bias, axis, range));
     let raised = g.add_scalar(parts[1], forget);
-    g.concat(&[parts[0], raised, parts[2]], 2)
+    g.concat(&[parts[0], raised, parts[2]], axis)
+}
+
+/// The cell of a recurrent network, and what is added to the input of its forget gates; none of any other method.
+pub fn cell(variant: &Variant, s: &Setup) -> Option<(Cell, f64)> {
+    match variant.id {
+        "rnn" => Some((Cell::Rnn, 0.0)),
+        "lstm" => Some((Cell::Lstm, s.int(&lstm::FORGET_BIAS) as f64)),
+        "gru" => Some((Cell::Gru, 0.0)),
+        _ => None,
+    }
 }
 
 /// There is none; nobody asks, see [`super::Variant::no_matrix`].

@@ -139,7 +139,7 @@ fn affinities(g: &mut Graph, tokens: Node, lots: &str, real: Option<Node>, x: &I
 
 /// Members of the centroids among queries and among keys.
 fn route(g: &mut Graph, x: &Inputs<Node>, s: &Setup) -> [Node; 2] {
-    let real_queries = x.key_padding.filter(|_| s.length == s.keys);
+    let real_queries = x.key_padding.filter(|_| s.is_of_itself());
     let by_query = g.stage("affinity", |g| affinities(g, x.q, "query_lots", real_queries, x, s));
     let queries = g.stage("choose", |g| members(g, by_query, s, s.length));
     if s.causal {

@@ -25,6 +25,8 @@ pub struct Setup {
 /// What shapes a pattern besides the parameters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Structure {
+    /// Keys are those of another text, though there may be as many as queries: what is padding there says nothing of queries.
+    pub cross: bool,
     /// Which head of the model the first head at hand is: heads may have patterns of their own.
     pub first_head: usize,
     /// Extra tensors of kind [`super::Init::Structure`] that were given, by name.
@@ -50,6 +52,11 @@ impl Setup {
     /// B·H, the number of independent heads.
     pub fn instances(&self) -> usize {
         self.batch * self.heads
+    }
+
+    /// Whether a text attends to itself.
+    pub fn is_of_itself(&self) -> bool {
+        self.length == self.keys && !self.structure.cross
     }
 
     /// The softmax scale, 1/√D.

@@ -1,7 +1,7 @@
 //! Parts of a network as graphs of their own, so that a large model can be run with the weights of one part on the device at a
 //! time.
 
-use super::layers::Builder;
+use super::layers::{Builder, Sequences};
 use super::{ModelConfig, Parameter};
 use crate::gpu::Category;
 use crate::graph::{Graph, Node, TensorType};
@@ -25,7 +25,8 @@ pub enum Wanted {
 /// A layer of a decoder or an encoder on one sequence: reads `x` f32 `[N, d]`. `seed` is what a variant draws from.
 pub fn layer(config: &ModelConfig, layer: usize, n: usize, seed: u64, wanted: Wanted) -> Alone {
     build(config, n, seed, |b, x| {
-        let y = b.layer(&format!("layers.{layer}"), Stack::Only, layer, x, [1, n], None);
+        let one = Sequences { batch: 1, length: n, real: None };
+        let y = b.layer(&format!("layers.{layer}"), Stack::Only, layer, x, one, None);
         if wanted == Wanted::Output {
             return b.g.output("y", y);
         }

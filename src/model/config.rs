@@ -1,6 +1,6 @@
 //! What a model is: one serialisable value, checked in one place.
 
-use crate::attention::{self, Params, Refusal, Setup, Variant};
+use crate::attention::{self, Family, Params, Refusal, Setup, Structure, Variant};
 use crate::ids::ids;
 use crate::random;
 use std::ops::RangeInclusive;
@@ -16,6 +16,18 @@ ids! {
         /// An encoder reads the source; a decoder reads what was written so far, and the encoder's output (Vaswani et al.,
         /// 2017, arXiv:1706.03762).
         EncoderDecoder = "encoder_decoder",
+    }
+}
+
+ids! {
+    /// What a layer is made of.
+    Block {
+        /// What mixes tokens and a feed-forward network, each a residual branch with a layer norm.
+        #[default]
+        Transformer = "transformer",
+        /// A recurrent network alone, which reads what the layer below gives: no residual branch, no layer norm, no feed-forward
+        /// network, nowhere in the model. What there was before transformers; see [`super::recurrent`].
+        Plain = "plain",
     }
 }
 
@@ -106,6 +118,7 @@ pub enum Stack {
 #[serde(default, deny_unknown_fields)]
 pub struct ModelConfig {
     pub architecture: Architecture,
+    pub block: Block,
     /// Of each stack.
     pub layers: usize,
     pub d_model: usize,
@@ -117,6 +130,10 @@ pub struct ModelConfig {
     pub vocabulary: usize,
     /// Longest sequence; 0 stands for the task's.
     pub length: usize,
+    /// The token that fills up what is shorter: nothing attends to it. The task's where it is not given; none where all
+    /// sequences are full.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pad: Option<u32>,
     pub norm: NormPlace,
     /// Added to the variance in layer norms.
     pub norm_epsilon: f64,
@@ -142,12 +159,14 @@ impl Default for ModelConfig {
     fn default() -> Self {
         Self {
             architecture: Architecture::default(),
+            block: Block::default(),
             layers: 2,
             d_model: 64,
             heads: 4,
             d_ff: None,
             vocabulary: 0,
             length: 0,
+            pad: None,
             norm: NormPlace::default(),
             norm_epsilon: 1e-5,
             positions: Positions::default(),
@@ -221,6 +240,11 @@ impl ModelConfig {
         if scales { (self.d_model as f64).sqrt() } else { 1.0 }
     }
 
+    /// Whether a layer norm stands there, behind the last layer or behind the embedding.
+    pub(super) fn norm_at(&self, place: NormPlace) -> bool {
+        self.block == Block::Transformer && self.norm == place
+    }
+
     pub fn stacks(&self) -> &'static [Stack] {
         match self.architecture {
             Architecture::EncoderDecoder => &[Stack::Encoder, Stack::Decoder],
@@ -246,12 +270,24 @@ impl ModelConfig {
             Stack::Decoder => true,
         };
         let part = 2 * layer as u64 + u64::from(stack == Stack::Decoder) * 1024;
-        self.setup_of(self.mixer(stack, layer), part, causal, [batch, length, length], seed)
+        let setup = self.setup_of(self.mixer(stack, layer), part, causal, [batch, length, length], seed);
+        match self.block {
+            Block::Transformer => setup,
+            // One network each way, and each is causal in its own direction.
+            Block::Plain => Setup { heads: 1, dim: self.d_model / self.ways(stack), causal: true, ..setup },
+        }
+    }
+
+    /// Directions that a stack of plain layers reads in: both where every token may see every other.
+    pub fn ways(&self, stack: Stack) -> usize {
+        let sees_all = stack == Stack::Encoder || self.architecture == Architecture::Encoder;
+        if sees_all { 2 } else { 1 }
     }
 
     /// The same of a decoder's attention to `keys` rows of the encoder.
     pub fn cross_setup(&self, layer: usize, batch: usize, length: usize, keys: usize, seed: u64) -> Setup {
-        self.setup_of(&self.cross, 2 * layer as u64 + 1, false, [batch, length, keys], seed)
+        let setup = self.setup_of(&self.cross, 2 * layer as u64 + 1, false, [batch, length, keys], seed);
+        Setup { structure: Structure { cross: true, ..Default::default() }, ..setup }
     }
 
     fn setup_of(&self, mixer: &Mixer, part: u64, causal: bool, sizes: [usize; 3], seed: u64) -> Setup {
@@ -302,6 +338,9 @@ impl ModelConfig {
             check_mixer(&format!("attention[{at}]"), mixer)?;
         }
         check_mixer("cross", &self.cross)?;
+        if self.block == Block::Plain {
+            self.check_plain()?;
+        }
         self.check_sizes(batch, max_tensor_bytes)?;
         let serves = |field: &str, mixer: &Mixer, setup: &Setup| match mixer.variant().refusal(setup, max_tensor_bytes)
         {
@@ -316,6 +355,24 @@ impl ModelConfig {
         }
         if self.architecture == Architecture::EncoderDecoder {
             serves("cross", &self.cross, &self.cross_setup(0, batch, self.length, self.length, 0))?;
+        }
+        Ok(())
+    }
+
+    /// Refuses what no stack of recurrent networks alone can be.
+    fn check_plain(&self) -> Result<(), ConfigError> {
+        let is_recurrent = |mixer: &Mixer| mixer.variant().family == Family::RecurrentNetwork;
+        if let Some(at) = self.attention.iter().position(|mixer| !is_recurrent(mixer)) {
+            let ids: Vec<&str> =
+                attention::ALL.iter().filter(|v| v.family == Family::RecurrentNetwork).map(|v| v.id).collect();
+            let takes = format!("in plain blocks one of {}", ids.join(", "));
+            return Err(ConfigError::new(format!("attention[{at}]"), &self.attention[at].variant, takes));
+        }
+        if self.stacks().iter().any(|&stack| !self.d_model.is_multiple_of(self.ways(stack))) {
+            return Err(ConfigError::new("d_model", self.d_model, "an even number, half for each direction"));
+        }
+        if self.says_words {
+            return Err(ConfigError::new("says_words", "true", "false in plain blocks, which have no layer norm"));
         }
         Ok(())
     }
@@ -397,6 +454,15 @@ mod tests {
             (r#""attention": [{"variant": "full", "params": {"w": 1}}]"#, "attention[0].w: this name is not allowed"),
             (r#""attention": [{"variant": "linformer"}]"#, "no causal form"),
             (r#""architecture": "encoder", "attention": [{"variant": "gru"}]"#, "always causal"),
+            (
+                r#""block": "plain""#,
+                "attention[0]: full is not allowed; it takes in plain blocks one of rnn, lstm, gru",
+            ),
+            (r#""block": "plain", "d_model": 544, "attention": [{"variant": "rnn"}]"#, "up to 512 numbers; D is 544"),
+            (
+                r#""block": "plain", "architecture": "encoder", "heads": 1, "d_model": 9, "attention": [{"variant": "gru"}]"#,
+                "d_model: 9 is not allowed; it takes an even number",
+            ),
             (r#""d_model": 4096, "heads": 1, "d_ff": 16384"#, "a tensor of 268435456 bytes"),
         ] {
             let error = read(&format!(r#"{{"vocabulary": 9, "length": 12, {more}}}"#)).unwrap_err();

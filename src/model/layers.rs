@@ -11,6 +11,22 @@ use crate::gpu::Category;
 use crate::graph::{Graph, Node, TensorType, UnaryKind};
 use std::collections::BTreeMap;
 
+/// What the rows of a matrix are.
+#[derive(Clone, Copy)]
+pub(super) struct Sequences {
+    pub batch: usize,
+    pub length: usize,
+    /// u32 `[B, N]`, 0 where there is padding; none where there never is.
+    pub real: Option<Node>,
+}
+
+/// What an encoder leaves for a decoder, `[B S, d]`.
+#[derive(Clone, Copy)]
+pub(super) struct Memory {
+    pub rows: Node,
+    pub of: Sequences,
+}
+
 /// A graph under way, with the weights declared so far.
 pub(super) struct Builder<'a> {
     pub g: &'a mut Graph,
@@ -21,7 +37,7 @@ pub(super) struct Builder<'a> {
     dropout_seed: Option<Node>,
     /// Dropouts so far: each has a stream of its own.
     dropouts: u32,
-    seed: u64,
+    pub seed: u64,
 }
 
 impl<'a> Builder<'a> {
@@ -90,18 +106,17 @@ impl<'a> Builder<'a> {
         stack: Stack,
         layer: usize,
         x: Node,
-        [batch, length]: [usize; 2],
-        memory: Option<(Node, usize)>,
+        of: Sequences,
+        memory: Option<Memory>,
     ) -> Node {
         let config = self.config;
         let x = self.branch(&format!("{name}.attention"), x, |b, name, x| {
-            let setup = config.setup(stack, layer, batch, length, b.seed);
-            b.attention(name, (stack, layer, false), config.mixer(stack, layer), &setup, [x, x])
+            let setup = config.setup(stack, layer, of.batch, of.length, b.seed);
+            b.attention(name, (stack, layer, false), config.mixer(stack, layer), &setup, [x, x], of.real)
         });
         let x = match memory {
-            Some((memory, keys)) => self.branch(&format!("{name}.cross"), x, |b, name, x| {
-                let setup = config.cross_setup(layer, batch, length, keys, b.seed);
-                b.attention(name, (stack, layer, true), &config.cross, &setup, [x, memory])
+            Some(memory) => self.branch(&format!("{name}.cross"), x, |b, name, x| {
+                b.cross_attention(name, (stack, layer), [x, memory.rows], of, memory.of)
             }),
             None => x,
         };
@@ -144,7 +159,25 @@ impl<'a> Builder<'a> {
         self.norm("words.norm", x)
     }
 
-    /// Multi-head attention of rows `[B N, d]` to rows `[B M, d]` by a variant.
+    /// A decoder's attention to what its encoder leaves, `[B N, d]` to `[B S, d]`.
+    pub fn cross_attention(
+        &mut self,
+        name: &str,
+        (stack, layer): (Stack, usize),
+        rows: [Node; 2],
+        of: Sequences,
+        memory: Sequences,
+    ) -> Node {
+        let mixer = &self.config.cross;
+        let setup = self.config.cross_setup(layer, of.batch, of.length, memory.length, self.seed);
+        // A method that takes another number of keys keeps both texts apart. One that does not sorts or pools queries together
+        // with the keys of their places, and would leave out queries whose place is padding in the other text.
+        let apart = Setup { keys: setup.keys + 1, ..setup.clone() };
+        let real = memory.real.filter(|_| mixer.variant().refusal(&apart, u64::MAX).is_none());
+        self.attention(name, (stack, layer, true), mixer, &setup, rows, real)
+    }
+
+    /// Multi-head attention of rows `[B N, d]` to rows `[B M, d]` by a variant; keys are left out where `real` `[B, M]` is 0.
     fn attention(
         &mut self,
         name: &str,
@@ -152,6 +185,7 @@ impl<'a> Builder<'a> {
         mixer: &Mixer,
         setup: &Setup,
         [queries, keys]: [Node; 2],
+        real: Option<Node>,
     ) -> Node {
         let d = self.config.d_model;
         let heads = |b: &mut Self, part: &str, x: Node, rows: usize| {
@@ -164,7 +198,7 @@ impl<'a> Builder<'a> {
         let q = heads(self, "query", queries, setup.length);
         let k = heads(self, "key", keys, setup.keys);
         let v = heads(self, "value", keys, setup.keys);
-        let inputs = Inputs { q, k, v, key_padding: None, extras: self.extras(name, mixer, setup, queries) };
+        let inputs = Inputs { q, k, v, key_padding: real, extras: self.extras(name, mixer, setup, queries) };
         let out = (mixer.variant().graph)(self.g, &inputs, setup);
         self.mixings.push(Mixing { stack, layer, cross, variant: mixer.variant(), inputs, setup: setup.clone() });
         let out = self.g.stage("project", |g| {

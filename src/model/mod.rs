@@ -10,6 +10,7 @@ mod layers;
 pub mod network;
 pub mod optimiser;
 pub mod parameters;
+mod recurrent;
 pub mod step;
 
 pub use config::{Architecture, ConfigError, Mixer, ModelConfig};

@@ -4,19 +4,21 @@
 //! x = s E[token] + P[position]                          s = √d or 1
 //! pre:   a = x + Mix(LN x);   y = a + FFN(LN a)         one more LN behind the last layer
 //! post:  a = LN(x + Mix x);   y = LN(a + FFN a)         one more LN behind the embedding
+//! plain: y = RNN(x), LSTM(x) or GRU(x)                  and no LN; see `recurrent.rs`
 //! logits = h W + b, or h Eᵀ
 //! ```
 //! Vaswani et al., 2017, arXiv:1706.03762; pre-norm: Xiong et al., 2020, arXiv:2002.04745; tied embeddings: Press and Wolf,
 //! 2017, arXiv:1608.05859.
 
-use super::config::{Architecture, ModelConfig, NormPlace, Positions, Stack};
-use super::layers::Builder;
+use super::config::{Architecture, Block, ModelConfig, NormPlace, Positions, Stack};
+use super::layers::{Builder, Memory, Sequences};
 use super::parameters::Beginning;
 use super::{Parameter, config::Initialisation};
 use crate::attention::{Inputs, Setup, Variant};
-use crate::graph::{Data, Graph, Node};
+use crate::graph::{Data, Dtype, Graph, Node};
 
-/// What a network reads.
+/// What a network reads. Positions that hold [`ModelConfig::pad`], and those of a source that hold [`ModelConfig::blank`], are
+/// padding: no other position attends to them.
 #[derive(Clone, Copy, Debug)]
 pub struct Tokens {
     /// u32 `[B, N]`, below [`ModelConfig::embedded`].
@@ -64,17 +66,17 @@ pub fn network(g: &mut Graph, config: &ModelConfig, inputs: &Tokens, seed: u64) 
     let memory = (config.architecture == Architecture::EncoderDecoder).then(|| {
         let source = inputs.source.expect("an encoder-decoder reads a source");
         let x = b.part("encoder.embedding", |b| embed(b, "encoder.", table, positions, source));
-        let sizes = sizes(&b, source);
-        let x = stack(&mut b, Stack::Encoder, x, sizes, None);
-        (x, sizes[1])
+        let of = sequences(&mut b, source, &[Some(config.blank()), config.pad]);
+        Memory { rows: stack(&mut b, Stack::Encoder, x, of, None), of }
     });
     let (which, prefix) = match config.architecture {
         Architecture::EncoderDecoder => (Stack::Decoder, "decoder."),
         _ => (Stack::Only, ""),
     };
     let x = b.part(&format!("{prefix}embedding"), |b| embed(b, prefix, table, positions, inputs.tokens));
-    let [batch, length] = sizes(&b, inputs.tokens);
-    let x = stack(&mut b, which, x, [batch, length], memory);
+    let of = sequences(&mut b, inputs.tokens, &[config.pad]);
+    let x = stack(&mut b, which, x, of, memory);
+    let Sequences { batch, length, .. } = of;
     let hidden = b.g.reshape(x, &[batch, length, config.d_model]);
     let logits = b.part("head", |b| {
         let logits = head(b, table, x);
@@ -101,6 +103,27 @@ fn sizes(b: &Builder, tokens: Node) -> [usize; 2] {
     b.g.shape(tokens).try_into().expect("tokens are [B, N]")
 }
 
+/// Sizes of tokens, and which of them are none of the blanks.
+fn sequences(b: &mut Builder, tokens: Node, blanks: &[Option<u32>]) -> Sequences {
+    let [batch, length] = sizes(b, tokens);
+    let part = b.g.enter_part("padding");
+    let real = b.g.stage("padding", |g| {
+        let mut real: Option<Node> = None;
+        for blank in blanks.iter().flatten() {
+            // 0 where the token is the blank, and at least 1 elsewhere.
+            let number = g.cast(tokens, Dtype::F32);
+            let apart = g.add_scalar(number, -f64::from(*blank));
+            let apart = g.square(apart);
+            let one = g.constant(&[1], Data::Real(vec![1.0]));
+            let is_other = g.minimum(apart, one);
+            real = Some(real.map_or(is_other, |real| g.mul(real, is_other)));
+        }
+        real.map(|real| g.cast(real, Dtype::U32))
+    });
+    b.g.set_part(part);
+    Sequences { batch, length, real }
+}
+
 /// Embedded tokens, `[B N, d]`.
 fn embed(b: &mut Builder, prefix: &str, table: Node, positions: Option<Node>, tokens: Node) -> Node {
     let [batch, length] = sizes(b, tokens);
@@ -121,22 +144,26 @@ fn embed(b: &mut Builder, prefix: &str, table: Node, positions: Option<Node>, to
         }
     });
     let x = b.g.reshape(x, &[batch * length, d]);
-    let x = if config.norm == NormPlace::Post { b.norm(&format!("{prefix}embedding.norm"), x) } else { x };
+    let x = if config.norm_at(NormPlace::Post) { b.norm(&format!("{prefix}embedding.norm"), x) } else { x };
     b.dropout(x)
 }
 
-/// All layers of a stack, `[B N, d]` to `[B N, d]`; `memory` is the encoder's output with its length.
-fn stack(b: &mut Builder, which: Stack, mut x: Node, sizes: [usize; 2], memory: Option<(Node, usize)>) -> Node {
+/// All layers of a stack, `[B N, d]` to `[B N, d]`.
+fn stack(b: &mut Builder, which: Stack, mut x: Node, of: Sequences, memory: Option<Memory>) -> Node {
     let prefix = match which {
         Stack::Only => "",
         Stack::Encoder => "encoder.",
         Stack::Decoder => "decoder.",
     };
     for layer in 0..b.config.layers {
-        x = b.layer(&format!("{prefix}layers.{layer}"), which, layer, x, sizes, memory);
+        let name = format!("{prefix}layers.{layer}");
+        x = match b.config.block {
+            Block::Transformer => b.layer(&name, which, layer, x, of, memory),
+            Block::Plain => b.plain_layer(&name, which, layer, x, of, memory),
+        };
     }
     let norm = format!("{prefix}norm");
-    if b.config.norm == NormPlace::Pre { b.part(&norm, |b| b.norm(&norm, x)) } else { x }
+    if b.config.norm_at(NormPlace::Pre) { b.part(&norm, |b| b.norm(&norm, x)) } else { x }
 }
 
 /// Logits `[M, V]` of hidden states `[M, d]`.

@@ -22,10 +22,10 @@ pub fn is_real_key<R: Real>(x: &Inputs<Vec<R>>, s: &Setup, b: usize, j: usize) -
     x.key_padding.as_ref().is_none_or(|real| real[b * s.keys + j].to_f64() != 0.0)
 }
 
-/// Whether query `i` of batch `b` is a real token. In self-attention (N = M) key padding says it of queries too; with
-/// another number of keys nothing is said of queries, and all are real.
+/// Whether query `i` of batch `b` is a real token. In self-attention key padding says it of queries too; of queries of
+/// another text nothing is said, and all are real.
 pub fn is_real_query<R: Real>(x: &Inputs<Vec<R>>, s: &Setup, b: usize, i: usize) -> bool {
-    s.length != s.keys || is_real_key(x, s, b, i)
+    !s.is_of_itself() || is_real_key(x, s, b, i)
 }
 
 /// `o_i = sum_j softmax_j(q_i . k_j / sqrt(D) + bias_ij) v_j` over the real keys `j` for which `allowed(i, j)`; zeros where

@@ -85,6 +85,10 @@ impl Task for Copy {
         true
     }
 
+    fn pad(&self) -> Option<u32> {
+        (self.min_items < self.config.items).then_some(0)
+    }
+
     fn chance(&self) -> f64 {
         1.0 / self.config.symbols as f64
     }

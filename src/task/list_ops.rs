@@ -156,6 +156,10 @@ impl Task for ListOps {
         false
     }
 
+    fn pad(&self) -> Option<u32> {
+        Some(0)
+    }
+
     fn chance(&self) -> f64 {
         0.1
     }

@@ -66,6 +66,11 @@ pub trait Task: Send + Sync {
     /// Whether a model that sees later positions would see the answer: then it must be causal.
     fn causal(&self) -> bool;
 
+    /// The token behind the end of what is shorter than N, where anything is.
+    fn pad(&self) -> Option<u32> {
+        None
+    }
+
     /// Accuracy of guessing uniformly among the tokens that can be an answer.
     fn chance(&self) -> f64;
 

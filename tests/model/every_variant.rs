@@ -6,12 +6,17 @@ use attention_lab::graph::{Data, cpu};
 use attention_lab::model::optimiser::NUMBERS;
 use attention_lab::model::{Architecture, Mixer, ModelConfig, OptimiserConfig, TrainingStep, training_step};
 
-fn config(id: &str, causal: Causal) -> ModelConfig {
+/// A variant with parameters for few tokens.
+pub fn mixer(id: &str) -> Mixer {
     let mut mixer = Mixer::of(id);
     if id == "sinkhorn" {
         // With its usual block there would be nothing to sort.
         mixer.params.0.insert("block".into(), Value::Int(4));
     }
+    mixer
+}
+
+fn config(id: &str, causal: Causal) -> ModelConfig {
     let config = ModelConfig {
         architecture: if matches!(causal, Causal::Never(_)) { Architecture::Encoder } else { Architecture::Decoder },
         layers: 1,
@@ -19,7 +24,7 @@ fn config(id: &str, causal: Causal) -> ModelConfig {
         heads: 2,
         vocabulary: 7,
         length: 21,
-        attention: vec![mixer],
+        attention: vec![mixer(id)],
         ..ModelConfig::default()
     };
     config.check(BATCH, DEFAULT_TENSOR_BYTES).unwrap_or_else(|e| panic!("{id}: {e}"));

@@ -6,7 +6,7 @@
 use crate::case::{BATCH, Device, Values, batch_values, config, weights};
 use crate::common::gpu;
 use attention_lab::graph::{Data, Float, Graph, cpu, grad};
-use attention_lab::model::config::{Activation, Initialisation, NormPlace, Positions};
+use attention_lab::model::config::{Activation, Block, Initialisation, NormPlace, Positions};
 use attention_lab::model::{Architecture, Mixer, ModelConfig, step};
 use attention_lab::random;
 use std::collections::BTreeMap;
@@ -165,4 +165,24 @@ fn encoder_decoder_with_its_own_variants() {
     pair.attention = ["linformer", "full"].map(Mixer::of).to_vec();
     pair.cross = Mixer::of("bahdanau");
     check(&ModelConfig { tied: true, ..pair });
+}
+
+#[test]
+fn recurrent_networks_alone() {
+    let stack = config(Architecture::Decoder, &["lstm", "gru", "rnn"]);
+    check(&ModelConfig { block: Block::Plain, positions: Positions::None, dropout: 0.2, ..stack });
+}
+
+#[test]
+fn recurrent_networks_that_read_in_both_directions() {
+    let stack = config(Architecture::Decoder, &["gru", "lstm", "rnn"]);
+    check(&ModelConfig { block: Block::Plain, architecture: Architecture::Encoder, norm: NormPlace::Post, ..stack });
+}
+
+#[test]
+fn recurrent_encoder_decoder_with_additive_attention() {
+    let mut pair = config(Architecture::Decoder, &["gru", "lstm"]);
+    pair.architecture = Architecture::EncoderDecoder;
+    pair.cross = Mixer::of("bahdanau");
+    check(&ModelConfig { block: Block::Plain, heads: 1, ..pair });
 }

@@ -7,3 +7,5 @@ mod case;
 mod curves;
 mod every_variant;
 mod gradients;
+mod ledger;
+mod padding;

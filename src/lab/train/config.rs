@@ -130,6 +130,7 @@ impl RunConfig {
         if self.model.length == 0 {
             self.model.length = task.length();
         }
+        self.model.pad = self.model.pad.or(task.pad());
         if self.model.vocabulary < task.vocabulary() {
             let takes = format!("at least the task's {}", task.vocabulary());
             return Err(ConfigError::new("model.vocabulary", self.model.vocabulary, takes).into());

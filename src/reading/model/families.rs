@@ -185,12 +185,14 @@ impl Naming {
         let decoder = family == Family::Gpt2;
         Ok(ModelConfig {
             architecture: if decoder { Architecture::Decoder } else { Architecture::Encoder },
+            block: Default::default(),
             layers,
             d_model,
             heads,
             d_ff: Some(inner),
             vocabulary,
             length,
+            pad: None,
             norm: if decoder { NormPlace::Pre } else { NormPlace::Post },
             norm_epsilon: settings.layer_norm_eps.unwrap_or(if decoder { 1e-5 } else { 1e-12 }),
             positions: Positions::Learned,
