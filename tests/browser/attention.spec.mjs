@@ -203,6 +203,7 @@ test('the weights are those of a trained model, whose loss another attention cha
 });
 
 test('a missing model is said, and the seed serves in its place', async ({ lab, page }) => {
+  lab.expectErrors(/404/);
   await page.route('**/weights/*', (route) => route.fulfill({ status: 404 }));
   await lab.open('?v=1&variant=full&n=32');
   await drawn(page);
