@@ -26,7 +26,7 @@ ids! {
         #[default]
         Transformer = "transformer",
         /// A recurrent network alone, which reads what the layer below gives: no residual branch, no layer norm, no feed-forward
-        /// network, nowhere in the model. What there was before transformers; see [`super::recurrent`].
+        /// network, nowhere in the model. What there was before transformers; see `super::recurrent`.
         Plain = "plain",
     }
 }
