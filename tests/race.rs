@@ -66,7 +66,8 @@ impl Known {
                     }
                 }
                 News::Failed { run, failed } => self.runs[*run].failed = Some(failed.clone()),
-                News::NotKept { reason } => self.problems.push(reason.clone()),
+                News::NotKept { why } => self.problems.push(format!("{why:?}")),
+                News::Kept => {}
                 News::Saved { .. } => self.saved += 1,
                 News::Looked { look } => self.looks.push((**look).clone()),
             },
@@ -331,7 +332,9 @@ fn a_race_outlives_the_engine_and_goes_on_as_if_never_stopped() {
         let begin = || order(Order::Start { runs: runs(), pace: Pace::Steps });
         let whole = serve(backend, vec![begin()], quiet);
         let shelf = Shelf::Memory(Rc::default());
-        let first = serve_with(&shelf, backend, vec![begin()], once_behind(0, order(Order::Pause)));
+        // A page asks for what was kept before it keeps anything itself.
+        let commands = vec![order(Order::Recall), begin()];
+        let first = serve_with(&shelf, backend, commands, once_behind(0, order(Order::Pause)));
         assert!(first.seen.contains(&Doing::Paused), "{backend:?}: {:?}", first.seen);
         // Nothing is trained and nothing prepared in its place before it is asked for.
         let prepare = order(Order::Prepare { runs: runs() });
@@ -354,8 +357,9 @@ fn a_saved_run_is_opened_elsewhere_and_a_broken_file_is_refused() {
     let commands = vec![start(&["full"], Pace::Steps), order(Order::Save { run: 0 })];
     assert_eq!(serve_with(&shelf, Backend::Cpu, commands, quiet).saved, 1);
     let file = kept.borrow()["file"].clone();
+    let open = || order(Order::Open { from: "file".into() });
     let elsewhere = Shelf::Memory(Rc::new(RefCell::new([("file".to_owned(), file.clone())].into())));
-    let opened = serve_with(&elsewhere, Backend::Cpu, vec![order(Order::Open), order(Order::Step)], quiet);
+    let opened = serve_with(&elsewhere, Backend::Cpu, vec![open(), order(Order::Step)], quiet);
     assert_eq!(opened.runs.len(), 1);
     assert_eq!(opened.runs[0].config, {
         let mut config = config("full");
@@ -364,7 +368,7 @@ fn a_saved_run_is_opened_elsewhere_and_a_broken_file_is_refused() {
     });
     for bytes in [vec![], vec![7; 100], file[..file.len() - 1].to_vec()] {
         let broken = Shelf::Memory(Rc::new(RefCell::new([("file".to_owned(), bytes)].into())));
-        let refused = serve_with(&broken, Backend::Cpu, vec![order(Order::Open)], quiet);
+        let refused = serve_with(&broken, Backend::Cpu, vec![open()], quiet);
         assert!(refused.runs.is_empty() && refused.problems.len() == 1, "{:?}", refused.problems);
         assert!(refused.problems[0].contains("checkpoint"), "{:?}", refused.problems);
     }

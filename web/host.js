@@ -31,10 +31,14 @@ globalThis.attentionLabHost = {
     this.saveBlob(name, new Blob([text], { type }));
   },
   saveBlob(name, blob) {
+    this.saveAddress(name, URL.createObjectURL(blob));
+  },
+  // Saves what is at an address, and gives the address back.
+  saveAddress(name, address) {
     const link = document.createElement('a');
-    link.href = URL.createObjectURL(blob);
+    link.href = address;
     link.download = name;
     link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+    setTimeout(() => URL.revokeObjectURL(address), 10_000);
   },
 };

@@ -14,9 +14,17 @@ async function within(mode, work) {
   try {
     return await new Promise((resolve, reject) => {
       const transaction = store.transaction('shelf', mode, { durability: 'relaxed' });
-      const request = work(transaction.objectStore('shelf'));
+      let problem, request;
       transaction.oncomplete = () => resolve(request?.result);
-      transaction.onerror = transaction.onabort = () => reject(transaction.error ?? new Error('not kept'));
+      transaction.onerror = (event) => (problem ??= event.target.error);
+      transaction.onabort = () => reject(transaction.error ?? problem ?? new Error('not kept'));
+      try {
+        request = work(transaction.objectStore('shelf'));
+      } catch (error) {
+        // All or none: what was put before it is taken back.
+        problem = error;
+        transaction.abort();
+      }
     });
   } finally {
     store.close();
@@ -34,14 +42,29 @@ globalThis.attentionLabShelf = {
   put: (entries) => within('readwrite', (shelf) => entries.map(([name, bytes]) => shelf.put(bytes, name)).at(-1)),
   // Uint8Array, or undefined where there is none.
   get: (name) => within('readonly', (shelf) => shelf.get(name)),
-  // Hands what is kept under a name to the visitor as a file.
-  async save(name, file) {
-    const bytes = await this.get(name);
-    if (!bytes) throw new Error(`nothing is kept as ${name}`);
-    globalThis.attentionLabHost.saveBlob(file, new Blob([bytes], { type: 'application/octet-stream' }));
-  },
-  // Keeps a file under a name, for the worker to read.
-  async take(name, file) {
-    await this.put([[name, new Uint8Array(await file.arrayBuffer())]]);
+  // Whether this worker may keep runs from now on, as one does at a time in all tabs; it may as long as it lives. Where
+  // another does, `granted` is called when it is this one's turn.
+  claim: (granted) =>
+    new Promise((resolve) => {
+      const name = 'attention-lab-runs';
+      const always = new Promise(() => {});
+      const wait = () => navigator.locks.request(name, () => (granted(), always));
+      const now = navigator.locks?.request(name, { ifAvailable: true }, (lock) => {
+        resolve(Boolean(lock));
+        if (lock) return always;
+        wait().catch(() => {});
+      });
+      // Where there are no locks one cannot know of others.
+      if (!now) resolve(true);
+      now?.catch(() => resolve(true));
+    }),
+  // An address of bytes, for the page to save: no room is needed on the shelf.
+  offer: (bytes) => URL.createObjectURL(new Blob([bytes], { type: 'application/octet-stream' })),
+  // The bytes at an address that the page has made of a file.
+  async take(from) {
+    const response = await fetch(from);
+    const bytes = await response.arrayBuffer();
+    URL.revokeObjectURL(from);
+    return bytes;
   },
 };

@@ -42,7 +42,7 @@ use shared::Turn;
 use std::rc::Rc;
 use subject::Subjects;
 use timing::Stopwatch;
-use train::Race;
+use train::{Keeping, Race};
 use tune::Tuning;
 
 /// How often one request is tried again on a new device.
@@ -75,6 +75,7 @@ pub struct Engine {
     /// Runs that are trained side by side when there is nothing else to do.
     race: Option<Race>,
     shelf: Shelf,
+    keeping: Keeping,
 }
 
 impl Engine {
@@ -106,6 +107,7 @@ impl Engine {
             subjects: Subjects::default(),
             race: None,
             shelf: Shelf::default(),
+            keeping: Keeping::default(),
         };
         (inbox, engine)
     }

@@ -46,6 +46,47 @@ impl Shelf {
             Self::Browser => browser::get(name).await,
         }
     }
+
+    /// Whether the caller may keep runs from now on: one does at a time, in whatever tab of the browser, so that none writes
+    /// over another's. Where somebody else does, `granted` is called when it is the caller's turn.
+    pub async fn claim(&self, granted: impl Fn() + 'static) -> bool {
+        match self {
+            #[cfg(target_arch = "wasm32")]
+            Self::Browser => browser::claim(granted).await,
+            _ => {
+                drop(granted);
+                true
+            }
+        }
+    }
+
+    /// Hands bytes over as a file, without keeping them: where they are had from now on.
+    ///
+    /// # Errors
+    /// Why not, in the browser's words.
+    pub fn offer(&self, bytes: Vec<u8>) -> Result<String, String> {
+        match self {
+            Self::Nowhere => Ok(String::new()),
+            Self::Memory(kept) => {
+                kept.borrow_mut().insert("file".into(), bytes);
+                Ok("file".into())
+            }
+            #[cfg(target_arch = "wasm32")]
+            Self::Browser => browser::offer(&bytes),
+        }
+    }
+
+    /// The bytes of a file that is handed in.
+    ///
+    /// # Errors
+    /// Why they cannot be read.
+    pub async fn take(&self, from: &str) -> Result<Vec<u8>, String> {
+        match self {
+            #[cfg(target_arch = "wasm32")]
+            Self::Browser => browser::take(from).await,
+            _ => Ok(self.get(from).await?.unwrap_or_default()),
+        }
+    }
 }
 
 #[cfg(target_arch = "wasm32")]
@@ -60,6 +101,12 @@ mod browser {
         async fn put_all(entries: &Array) -> Result<JsValue, JsValue>;
         #[wasm_bindgen(js_namespace = attentionLabShelf, js_name = get, catch)]
         async fn get_one(name: &str) -> Result<JsValue, JsValue>;
+        #[wasm_bindgen(js_namespace = attentionLabShelf, js_name = claim)]
+        async fn claim_it(granted: &JsValue) -> JsValue;
+        #[wasm_bindgen(js_namespace = attentionLabShelf, js_name = offer, catch)]
+        fn offer_one(bytes: &Uint8Array) -> Result<String, JsValue>;
+        #[wasm_bindgen(js_namespace = attentionLabShelf, js_name = take, catch)]
+        async fn take_one(from: &str) -> Result<JsValue, JsValue>;
     }
 
     pub async fn put(entries: &[(String, Vec<u8>)]) -> Result<(), String> {
@@ -73,6 +120,19 @@ mod browser {
     pub async fn get(name: &str) -> Result<Option<Vec<u8>>, String> {
         let value = get_one(name).await.map_err(reason)?;
         Ok(value.dyn_ref::<Uint8Array>().map(Uint8Array::to_vec))
+    }
+
+    pub async fn claim(granted: impl Fn() + 'static) -> bool {
+        let granted = Closure::<dyn Fn()>::new(granted).into_js_value();
+        claim_it(&granted).await.is_truthy()
+    }
+
+    pub fn offer(bytes: &[u8]) -> Result<String, String> {
+        offer_one(&Uint8Array::from(bytes)).map_err(reason)
+    }
+
+    pub async fn take(from: &str) -> Result<Vec<u8>, String> {
+        take_one(from).await.map(|bytes| Uint8Array::new(&bytes).to_vec()).map_err(reason)
     }
 
     /// An error in its own words: `QuotaExceededError: …`.

@@ -20,12 +20,12 @@ extern "C" {
     /// `web/host.js`: saves a text as a file.
     #[wasm_bindgen(js_namespace = attentionLabHost, js_name = saveText)]
     pub fn save_text(name: &str, kind: &str, text: &str);
-    /// `web/shelf.js`: hands what is kept under a name over as a file.
-    #[wasm_bindgen(js_namespace = attentionLabShelf, js_name = save, catch)]
-    pub async fn save_kept(name: &str, file: &str) -> Result<JsValue, JsValue>;
-    /// `web/shelf.js`: keeps a file under a name.
-    #[wasm_bindgen(js_namespace = attentionLabShelf, js_name = take, catch)]
-    pub async fn take_file(name: &str, file: &web_sys::File) -> Result<JsValue, JsValue>;
+    /// `web/host.js`: saves what is at an address as a file.
+    #[wasm_bindgen(js_namespace = attentionLabHost, js_name = saveAddress)]
+    pub fn save_address(name: &str, address: &str);
+    /// An address of a file, for the engine to read.
+    #[wasm_bindgen(js_namespace = URL, js_name = createObjectURL, catch)]
+    pub fn address_of(file: &web_sys::File) -> Result<String, JsValue>;
     /// `web/host.js`: the text of a file of the lab.
     #[wasm_bindgen(js_namespace = attentionLabHost, js_name = fetchText, catch)]
     pub async fn fetch_text(path: &str) -> Result<JsValue, JsValue>;

@@ -6,7 +6,7 @@ use super::texts::{fill, lookup, t};
 use crate::attention;
 use crate::lab::train::RunConfig;
 use crate::lab::train::memory::{BANDS, MemoryTimeline};
-use crate::lab::train::orders::{Doing, Held, Look, Pace, RunFacts, Sample};
+use crate::lab::train::orders::{Doing, Held, Look, NotKept, Pace, RunFacts, Sample};
 use crate::lab::train::setup::{Against, differences};
 use crate::lab::train::verdict::{Next, Verdict, accuracy, verdict};
 use serde_json::{Value, json};
@@ -23,7 +23,7 @@ pub struct Race {
     pub pace: Pace,
     pub doing: Doing,
     /// Why the browser keeps no more of it.
-    pub not_kept: Option<String>,
+    pub not_kept: Option<NotKept>,
     /// The inside of a run, as it was last looked at.
     pub look: Option<Look>,
 }
@@ -266,6 +266,16 @@ pub fn would_change(race: &Race, wanted: &[RunConfig]) -> String {
         }
     }
     found.join("; ")
+}
+
+/// Why the browser does not keep these runs, and what to do.
+pub fn not_kept_words(why: &NotKept) -> String {
+    match why {
+        NotKept::Full => t("train.not_kept_full").into(),
+        NotKept::OtherTab => t("train.not_kept_other_tab").into(),
+        NotKept::Others => t("train.not_kept_others").into(),
+        NotKept::Failed(reason) => fill("train.not_kept", &[("reason", reason)]),
+    }
 }
 
 /// How far a race is, in words.

@@ -441,13 +441,12 @@ fn learn(race: &mut Race, news: News) {
                 run.failed = Some(failed);
             }
         }
-        News::NotKept { reason } => race.not_kept = Some(reason),
+        News::NotKept { why } => race.not_kept = Some(why),
+        News::Kept => race.not_kept = None,
         News::Looked { look } => race.look = Some(*look),
-        News::Saved { run } => {
+        News::Saved { run, at } => {
             let name = race.runs.get(run).map(super::race::file_name).unwrap_or_default();
-            leptos::task::spawn_local(async move {
-                let _ = super::browser::save_kept("file", &name).await;
-            });
+            super::browser::save_address(&name, &at);
         }
     }
 }

@@ -16,6 +16,7 @@ use crate::lab::protocol::Event;
 use crate::lab::train::RunConfig;
 use crate::lab::train::orders::{Doing, MOST_RUNS, News, Order, Pace};
 use entrant::Entrant;
+pub use keeping::Keeping;
 
 /// Between two tellings of new samples.
 const QUIET_MS: f64 = 200.0;
@@ -126,7 +127,15 @@ impl Engine {
                 Ok(())
             }
             Order::Save { run } => self.save(run).await,
-            Order::Open => self.open_file().await,
+            Order::Open { from } => self.open_file(&from).await,
+            Order::Granted => {
+                self.granted().await;
+                Ok(())
+            }
+            Order::Keep => {
+                self.keep_these().await;
+                Ok(())
+            }
         }
     }
 

@@ -42,15 +42,19 @@ pub enum Order {
     Fork { run: usize, config: Box<RunConfig> },
     /// Brings back what was kept in an earlier visit, at rest; answered by `Runs` where there is something.
     Recall,
-    /// Puts a run on the shelf as a `.safetensors` file; answered by `Saved`.
+    /// Makes a `.safetensors` file of a run; answered by `Saved`.
     Save { run: usize },
     /// Looks inside a run as it is now, without changing it: what the next step would do, what it predicts on held-out sequence
     /// number `sequence`, and, where it writes text, how it goes on with `prompt`; answered by `Looked`.
     Look { run: usize, sequence: u64, prompt: String },
     /// Trains the model that a plate shows with that plate's attention, from the weights that it has.
     FineTune { plate: usize, steps: u64 },
-    /// Makes the file that the page has put on the shelf one more run.
-    Open,
+    /// Makes the file at an address of the page one more run.
+    Open { from: String },
+    /// Another tab kept its runs, and is gone.
+    Granted,
+    /// Keeps these runs in place of those that another tab has left.
+    Keep,
 }
 
 /// What a race does.
@@ -140,12 +144,28 @@ pub enum News {
     Samples { of: Vec<(usize, Vec<Sample>)> },
     /// A run cannot go on.
     Failed { run: usize, failed: Failed },
-    /// The browser keeps nothing, or no more.
-    NotKept { reason: String },
-    /// A run lies on the shelf as a file.
-    Saved { run: usize },
+    /// The browser keeps nothing, or no more; what was kept before stays.
+    NotKept { why: NotKept },
+    /// It keeps them again.
+    Kept,
+    /// A run is had as a file at an address.
+    Saved { run: usize, at: String },
     /// What is inside a run.
     Looked { look: Box<Look> },
+}
+
+/// Why the browser does not keep these runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NotKept {
+    /// It gives the lab no more room.
+    Full,
+    /// Another tab keeps its own.
+    OtherTab,
+    /// Those of a tab that is gone are kept still, until these are to take their place.
+    Others,
+    /// In the browser's words.
+    Failed(String),
 }
 
 /// The inside of a run at one step.

@@ -3,11 +3,11 @@
 use super::gallery::{family_key, glyph};
 use super::race_controls::order;
 use crate::attention::find;
-use crate::lab::train::orders::{Doing, MOST_RUNS, Order, RunFacts};
+use crate::lab::train::orders::{Doing, MOST_RUNS, NotKept, Order, RunFacts};
 use crate::lab::train::setup;
 use crate::ui::browser;
-use crate::ui::race::{COLUMNS, difference, name_of, variant_of};
-use crate::ui::state::{Lab, SessionStoreFields, use_lab};
+use crate::ui::race::{COLUMNS, difference, name_of, not_kept_words, variant_of};
+use crate::ui::state::{Lab, Refused, SessionStoreFields, use_lab};
 use crate::ui::texts::{fill, lookup, t};
 use leptos::prelude::*;
 use wasm_bindgen::JsCast;
@@ -19,6 +19,7 @@ pub fn Runs() -> impl IntoView {
     let configs = Memo::new(move |_| {
         lab.session.race().with(|race| race.runs.iter().map(|run| (run.config.clone(), run.forked)).collect::<Vec<_>>())
     });
+    let not_kept = Memo::new(move |_| lab.session.race().with(|race| race.not_kept.clone()));
     let rows = move || (0..configs.with(Vec::len)).map(|at| row(lab, at)).collect_view();
     view! {
         <Show when=move || !configs.with(Vec::is_empty)>
@@ -40,8 +41,11 @@ pub fn Runs() -> impl IntoView {
                 <input type="file" class="unseen" id="open-run" accept=".safetensors"
                     on:change=move |ev| open(lab, ev.target().unwrap().unchecked_into())/>
             </label>
-            <span class="notice" id="not-kept" role="status">{move || lab.session.race().with(|race| race.not_kept.clone())
-                .map(|reason| fill("train.not_kept", &[("reason", &reason)]))}</span>
+        </p>
+        <p class="notice" id="not-kept" role="status">{move || not_kept.get().map(|why| not_kept_words(&why))}" "
+            <Show when=move || not_kept.get() == Some(NotKept::Others)>
+                <button type="button" id="keep-these" on:click=move |_| order(lab, Order::Keep)>{t("train.keep_these")}</button>
+            </Show>
         </p>
     }
 }
@@ -52,17 +56,12 @@ const LARGEST: f64 = (512 << 20) as f64;
 /// Hands a file to the engine, which makes it one more run or says why not.
 fn open(lab: Lab, input: web_sys::HtmlInputElement) {
     let Some(file) = input.files().and_then(|files| files.get(0)) else { return };
-    let tell = move |reason: String| lab.session.race().update(|race| race.not_kept = Some(reason));
     if file.size() > LARGEST {
-        tell(fill("train.too_large", &[("name", &file.name())]));
-        return;
+        let (what, reason) = (file.name(), fill("train.too_large", &[("name", &file.name())]));
+        lab.session.refused().set(Some(Refused { what, reason, nearest: None }));
+    } else if let Ok(from) = browser::address_of(&file) {
+        order(lab, Order::Open { from });
     }
-    leptos::task::spawn_local(async move {
-        match browser::take_file("file", &file).await {
-            Ok(_) => order(lab, Order::Open),
-            Err(error) => tell(format!("{error:?}")),
-        }
-    });
     input.set_value("");
 }
 
