@@ -12,6 +12,7 @@ use super::train::orders::Pace;
 use super::train::setup::{Against, NUMBERS, TrainSetup};
 use crate::attention::Value;
 use crate::complaint::cut;
+use crate::model::Architecture;
 use std::borrow::Cow;
 
 /// Bytes of text that a permalink carries; a longer address is refused by some servers and chat programs.
@@ -107,6 +108,9 @@ pub fn write_with(e: &Experiment, lookup: Lookup) -> Link {
         if value != (number.get)(&usual) {
             put(&format!("train.{}", number.key), &value.to_string());
         }
+    }
+    if train.architecture != usual.architecture {
+        put("train.architecture", train.architecture.id());
     }
     if train.rate != usual.rate {
         put("train.rate", &train.rate.to_string());
@@ -299,6 +303,7 @@ impl Reader<'_> {
                 true
             }
             "against" => Against::from_id(value).map(|against| setup.against = against).is_some(),
+            "architecture" => Architecture::from_id(value).map(|kind| setup.architecture = kind).is_some(),
             _ => false,
         };
         if !taken {
@@ -306,7 +311,8 @@ impl Reader<'_> {
                 "rate" => "a number",
                 "pace" => "steps or seconds",
                 "against" => "steps, seconds, flops or tokens",
-                _ => "length, layers, width, batch, steps, rate, pace or against behind `train.`",
+                "architecture" => "decoder, encoder or encoder_decoder",
+                _ => "length, layers, width, batch, steps, architecture, rate, pace or against behind `train.`",
             };
             self.complain(key, value, takes, "the default");
         }

@@ -1,4 +1,4 @@
-//! One figure of the lab alone, inside another page: a plate or two, or the charts of a sweep, with the controls that the
+//! One figure of the lab alone, inside another page: a plate or two, the charts of a sweep, or runs in training, with the controls that the
 //! address or the element's attributes ask for.
 
 mod around;
@@ -12,6 +12,12 @@ use super::components::gallery::Gallery;
 use super::components::inspector::{Inspector, LengthControl};
 use super::components::numbers::NumbersTable;
 use super::components::plate::Plate;
+use super::components::race_charts::Charts;
+use super::components::race_controls::{self, Controls, Said as Verdict};
+use super::components::race_look::Inside;
+use super::components::race_memory::Memory;
+use super::components::race_setup::RaceSetup;
+use super::components::race_table::Runs;
 use super::components::readout::Readout;
 use super::components::state_line::StateLine;
 use super::components::sweep::{SweepSetup, begin_sweep};
@@ -19,6 +25,7 @@ use super::components::text_input::Tokens;
 use super::components::tools::Tools;
 use super::drawing;
 use super::pages::speed::Overlays;
+use super::race::{Curve, in_short};
 use super::state::{Lab, Place, SessionStoreFields, known, setup_of, use_lab};
 use super::texts::{self, t};
 use crate::lab::embed::{Embed, Run};
@@ -30,7 +37,9 @@ use leptos::prelude::*;
 use leptos::tachys::view::Mountable;
 
 /// What is shown of the page where the address does not say.
-const USUAL: [&str; 6] = ["state", "tools", "length", "legend", "readout", "findings"];
+const USUAL: [&str; 11] = [
+    "state", "tools", "length", "legend", "readout", "findings", "settings", "controls", "verdict", "loss", "accuracy",
+];
 
 /// Masks that stand there before anything runs.
 const MOST_STILL: usize = 4;
@@ -110,12 +119,17 @@ fn open(surface: Surface, query: &str, around: Around) -> (UnmountHandle<impl Mo
 fn begin(lab: Lab, begun: RwSignal<bool>, backend: Backend) {
     if begun.get_untracked() {
         lab.send_now(Command::Visible { visible: true });
+        if lab.session.experiment().with_untracked(|e| Place::of(e.view)) == Place::Train {
+            race_controls::go_on(lab);
+        }
         return;
     }
     begun.set(true);
     lab.start(backend);
-    if lab.session.experiment().with_untracked(|e| Place::of(e.view)) == Place::Speed {
-        begin_sweep(lab, 64, 1024, false);
+    match lab.session.experiment().with_untracked(|e| Place::of(e.view)) {
+        Place::Speed => begin_sweep(lab, 64, 1024, false),
+        Place::Train => race_controls::start(lab),
+        Place::Attention => {}
     }
 }
 
@@ -126,6 +140,8 @@ fn Figure(embed: Embed, begun: RwSignal<bool>) -> impl IntoView {
     let count = lab.of(|e| e.variants.len().min(2));
     let backend = embed.gpu;
     let locked = embed.lock;
+    let short = lab.of(in_short);
+    let (asked, hidden) = (embed.show.clone(), embed.hide.clone());
     let never = embed.run == Run::Never;
     let (caption, motion) = (embed.caption.clone(), embed.motion.id());
     let shown = move |id: &str| (!embed.show.is_empty() || USUAL.contains(&id)) && embed.shows(id);
@@ -154,26 +170,61 @@ fn Figure(embed: Embed, begun: RwSignal<bool>) -> impl IntoView {
             </div>
         }
     };
+    // Charts are what such a figure is for: which ones may be said, but none is to be asked for.
+    let named = Curve::ALL.into_iter().any(|curve| asked.iter().any(|id| id == curve.id()));
+    let curves = Curve::ALL.into_iter().filter(|curve| {
+        let id = curve.id();
+        if named { shown(id) } else { USUAL.contains(&id) && !hidden.iter().any(|other| other == id) }
+    });
+    let curves: Vec<Curve> = curves.collect();
+    let parts = ["settings", "setup", "controls", "verdict", "runs", "inside", "memory"].map(&shown);
+    let race = move || {
+        let curves = curves.clone();
+        view! { <Race curves parts locked/> }
+    };
     view! {
         <figure class="embed" data-motion=motion>
             {shown("state").then(|| view! { <div inert=locked><StateLine/></div> })}
             <Banners brief=true/>
+            {parts[0].then(|| view! {
+                <p class="quiet small" id="settings" hidden=move || place.get() != Place::Train>{move || short.get()}</p>
+            })}
             <Show when=move || !begun.get()>
                 <div class="still">
                     <Still/>
                     {(!never).then(|| view! {
-                        <button type="button" class="primary" id="run" on:click=move |_| begin(lab, begun, backend)>{t("embed.run")}</button>
+                        <button type="button" class="primary" id="run" on:click=move |_| begin(lab, begun, backend)>
+                            {move || if place.get() == Place::Train { t("train.start") } else { t("embed.run") }}
+                        </button>
                     })}
                 </div>
             </Show>
             // Mounted from the start, so that its canvases are there when the engine is; shown once it runs.
             <div hidden=move || !begun.get()>{plates}{charts}</div>
+            <Show when=move || begun.get() && place.get() == Place::Train>{race()}</Show>
             <figcaption class="embed-caption">
                 {caption.map(|caption| view! { <p>{caption}</p> })}
                 <span class="small">{move || begun.get().then(|| adapter_line(lab))}</span>
                 <a href=move || browser::address(&format!("./?{}", lab.session.experiment().with(|e| permalink::write(e).query))) target="_blank" rel="noopener">{t("embed.open")}</a>
             </figcaption>
         </figure>
+    }
+}
+
+/// Runs in training: which parts of the place Train are there, and which curves.
+#[component]
+fn Race(curves: Vec<Curve>, parts: [bool; 7], locked: bool) -> impl IntoView {
+    let [_, setup, controls, verdict, runs, inside, memory] = parts;
+    view! {
+        <div class="embed-train">
+            {setup.then(|| view! { <div class="speed"><div class="setup" inert=locked><RaceSetup/></div></div> })}
+            {controls.then(|| view! { <Controls/> })}
+            {verdict.then(|| view! { <div inert=locked><Verdict/></div> })}
+            {(!curves.is_empty()).then(|| view! { <div inert=locked><Charts curves/></div> })}
+            {runs.then(|| view! { <Runs/> })}
+            {inside.then(|| view! { <Inside/> })}
+            {memory.then(|| view! { <Memory/> })}
+        </div>
     }
 }
 

@@ -60,7 +60,7 @@ pub enum Said {
     /// The state as a permalink's query.
     State { query: String },
     /// A result file.
-    Result { result: Box<crate::measure::result::ResultFile> },
+    Result { result: Value },
     Error {
         message: String,
         /// The key of the state or the address that could not be taken, where it is about one.

@@ -4,11 +4,13 @@ use super::components::gallery::family_key;
 use super::format;
 use super::texts::{fill, lookup, t};
 use crate::attention;
+use crate::lab::experiment::Experiment;
 use crate::lab::train::RunConfig;
 use crate::lab::train::memory::{BANDS, MemoryTimeline};
 use crate::lab::train::orders::{Doing, Held, Look, NotKept, Pace, RunFacts, Sample};
-use crate::lab::train::setup::{Against, differences};
+use crate::lab::train::setup::{Against, NUMBERS, differences};
 use crate::lab::train::verdict::{Next, Verdict, accuracy, verdict};
+use crate::model::Architecture;
 use serde_json::{Value, json};
 
 /// Points of a line, at most: more than a chart has pixels for.
@@ -50,6 +52,24 @@ impl Curve {
     pub fn under(self) -> &'static str {
         [t("train.loss_under"), t("train.accuracy_under"), t("train.distance_under")][self as usize]
     }
+}
+
+/// What an architecture is called.
+pub fn architecture_name(kind: Architecture) -> &'static str {
+    match kind {
+        Architecture::Decoder => t("architecture.decoder"),
+        Architecture::Encoder => t("architecture.encoder"),
+        Architecture::EncoderDecoder => t("architecture.encoder_decoder"),
+    }
+}
+
+/// The settings of a race in short.
+pub fn in_short(e: &Experiment) -> String {
+    let numbers = NUMBERS.iter().map(|number| {
+        let name = lookup(&format!("train.field.{}", number.key)).unwrap_or(number.key);
+        format!("{name} {}", format::count((number.get)(&e.train) as u64))
+    });
+    std::iter::once(architecture_name(e.train.architecture).to_owned()).chain(numbers).collect::<Vec<_>>().join(" · ")
 }
 
 /// The id of a run's variant.
@@ -235,6 +255,9 @@ pub fn difference(from: &RunConfig, to: &RunConfig) -> String {
     // Methods have names; what else differs says enough as it is.
     let called = |name: &str, value: String| match attention::find(&value) {
         Some(variant) if name == "variant" => variant.name.to_owned(),
+        _ if name == "architecture" => {
+            Architecture::from_id(&value).map_or(value, |kind| architecture_name(kind).to_owned())
+        }
         _ => value,
     };
     let words = both.map(|(name, old, new)| {

@@ -129,6 +129,25 @@ test('a program runs, sets, pauses and exports an element', async ({ lab }) => {
   expect(exported.query).toContain('causal=1');
 });
 
+test('an element trains, leaves the runs of the page alone, and is paused by a program', async ({ lab }) => {
+  test.setTimeout(180_000);
+  const page = await host(lab, `<attention-lab id="a" view="train" task="copy" train.length="8" train.width="16" heads="2"
+    train.batch="8" train.steps="50000" variant="full" run="auto" gpu="cpu"></attention-lab>`);
+  const controls = page.locator('#a #race-controls');
+  await expect(controls).toHaveAttribute('data-doing', 'running', { timeout: 60_000 });
+  await page.evaluate(() => document.getElementById('a').pause());
+  await expect(controls).toHaveAttribute('data-doing', 'paused', { timeout: 30_000 });
+  await page.evaluate(() => document.getElementById('a').run());
+  await expect(controls).toHaveAttribute('data-doing', 'running', { timeout: 30_000 });
+  await expect(page.locator('#a #chart-loss svg')).toBeVisible();
+  await page.evaluate(() => document.getElementById('a').pause());
+  await expect(controls).toHaveAttribute('data-doing', 'paused', { timeout: 30_000 });
+  const { runs } = await page.evaluate(() => document.getElementById('a').export());
+  expect(runs[0].samples.length).toBeGreaterThan(0);
+  const kept = await page.evaluate(async () => (await indexedDB.databases()).map((database) => database.name));
+  expect(kept).not.toContain('attention-lab');
+});
+
 test('an element far below waits until it is near', async ({ lab }) => {
   const page = await host(lab, '<div style="block-size: 6000px"></div><attention-lab id="a" variant="full" view="mask" n="16" run="auto"></attention-lab>');
   await page.waitForTimeout(1500);

@@ -136,6 +136,103 @@ test('a race outlives the page, and a run its browser', async ({ lab }) => {
   await expect(page.locator('#runs tbody tr')).toHaveCount(3);
 });
 
+/** The race rests at a step that is on the shelf, or is told not to be. */
+async function restsBehind(page, at) {
+  await page.locator('#race-pause').click();
+  await doing(page, 'running');
+  await expect.poll(() => step(page), { timeout: 60_000 }).toBeGreaterThan(at);
+  await page.locator('#race-pause').click();
+  await doing(page, 'paused');
+  return step(page);
+}
+
+test('a full shelf is told, keeps what it had, and takes more when there is room', async ({ lab }) => {
+  test.setTimeout(240_000);
+  const page = await ready(lab, '&variant=full&train.steps=50000&train.width=64');
+  await page.locator('#race-start').click();
+  await expect.poll(() => step(page), { timeout: 60_000 }).toBeGreaterThan(3);
+  await page.locator('#race-pause').click();
+  await doing(page, 'paused');
+  const kept = await step(page);
+  await page.waitForTimeout(1000);
+  await expect(page.locator('#not-kept')).toHaveText('');
+  const browser = await page.context().newCDPSession(page);
+  const room = (quotaSize) => browser.send('Storage.overrideQuotaForOrigin', { origin: new URL(lab.baseURL).origin, quotaSize });
+  await room(1000);
+  const further = await restsBehind(page, kept);
+  await expect(page.locator('#not-kept')).toContainText('no more room');
+  // A file needs no room on the shelf.
+  const [download] = await Promise.all([page.waitForEvent('download'), page.locator('#save-0').click()]);
+  expect(download.suggestedFilename()).toBe(`full-${further}.safetensors`);
+  expect((await readFile(await download.path())).length).toBeGreaterThan(1000);
+  await page.reload();
+  await doing(page, 'paused');
+  expect(await step(page)).toBe(kept);
+  await restsBehind(page, kept);
+  await expect(page.locator('#not-kept')).toContainText('no more room');
+  await room(undefined);
+  const last = await restsBehind(page, await step(page));
+  await expect(page.locator('#not-kept')).toHaveText('');
+  await page.reload();
+  await doing(page, 'paused');
+  expect(await step(page)).toBe(last);
+});
+
+test('of two tabs the first keeps its runs, and the second when it is asked to', async ({ lab, context }) => {
+  test.setTimeout(300_000);
+  const first = await ready(lab, '&variant=full&train.steps=50000');
+  await first.locator('#race-start').click();
+  await expect.poll(() => step(first), { timeout: 60_000 }).toBeGreaterThan(3);
+  await first.locator('#race-pause').click();
+  await doing(first, 'paused');
+  const kept = await step(first);
+  await first.waitForTimeout(1000);
+  const second = await context.newPage();
+  await second.goto(first.url().replace('variant=full', 'variant=linear'));
+  await doing(second, 'ready');
+  await expect(second.locator('#not-kept')).toContainText('Another tab');
+  await second.locator('#race-start').click();
+  await expect.poll(() => step(second), { timeout: 60_000 }).toBeGreaterThan(3);
+  await second.locator('#race-pause').click();
+  await doing(second, 'paused');
+  await second.waitForTimeout(1000);
+  // The first finds its own again.
+  await first.reload();
+  await doing(first, 'paused');
+  await expect(first.locator('#runs tbody tr')).toContainText('Full');
+  expect(await step(first)).toBe(kept);
+  await first.close();
+  await expect(second.locator('#keep-these')).toBeVisible();
+  await expect(second.locator('#runs tbody tr')).toContainText('Linear');
+  const own = await step(second);
+  await second.locator('#keep-these').click();
+  await expect(second.locator('#not-kept')).toHaveText('');
+  await second.reload();
+  await doing(second, 'paused');
+  await expect(second.locator('#runs tbody tr')).toContainText('Linear');
+  expect(await step(second)).toBe(own);
+});
+
+test('an encoder–decoder is trained where it is chosen, and an encoder where the task takes one', async ({ lab }) => {
+  test.setTimeout(180_000);
+  const page = await ready(lab, '&variant=full&train.steps=20');
+  await expect(page.locator('#train-architecture')).toHaveValue('decoder');
+  await expect(page.locator('#train-architecture option[value="encoder"]')).toBeDisabled();
+  await page.locator('#train-architecture').selectOption('encoder_decoder');
+  expect(page.url()).toContain('train.architecture=encoder_decoder');
+  await doing(page, 'ready');
+  await page.locator('#race-start').click();
+  await doing(page, 'done');
+  await page.locator('#train-architecture').selectOption('decoder');
+  await expect(page.locator('#race-changed')).toContainText('encoder–decoder → decoder');
+  await page.locator('#task').selectOption('masked_lm');
+  await expect(page.locator('#train-architecture')).toHaveValue('encoder');
+  await expect(page.locator('#train-architecture option[value="encoder"]')).toBeEnabled();
+  await lab.open(`${SMALL}&train.architecture=encoder`);
+  await expect(page.locator('#banner-link')).toContainText('decoder or encoder_decoder');
+  await expect(page.locator('#train-architecture')).toHaveValue('decoder');
+});
+
 test('what cannot be trained is refused in words, and the others are trained', async ({ lab }) => {
   const page = await ready(lab, '&variant=full,linformer&train.steps=20');
   await expect(page.locator('#runs tbody tr').nth(1)).toContainText('causal');

@@ -7,7 +7,7 @@ use crate::attention::find;
 use crate::ids::ids;
 use crate::lab::experiment::{Complaint, Experiment};
 use crate::model::{Architecture, Mixer, ModelConfig, OptimiserConfig};
-use crate::task::{self, TaskConfig};
+use crate::task::TaskConfig;
 use std::ops::RangeInclusive;
 
 /// Most models of one race.
@@ -38,6 +38,8 @@ pub struct TrainSetup {
     /// Sequences of a step.
     pub batch: usize,
     pub steps: usize,
+    /// One of those that the task takes ([`TrainSetup::takes`]).
+    pub architecture: Architecture,
     /// Learning rate.
     pub rate: f64,
     pub pace: Pace,
@@ -87,10 +89,21 @@ impl TrainSetup {
             width: 64,
             batch,
             steps,
+            // Who sees later tokens would see the answers, where these are the next tokens.
+            architecture: match task {
+                "list_ops" | "masked_lm" => Architecture::Encoder,
+                _ => Architecture::Decoder,
+            },
             rate: 0.002,
             pace: Pace::Steps,
             against: Against::Steps,
         }
+    }
+
+    /// Whether the task can be learned by such a model: an encoder sees every token, and where the answer is the next token,
+    /// it sees the answer.
+    pub fn takes(&self, architecture: Architecture) -> bool {
+        architecture != Architecture::Encoder || Self::usual(&self.task).architecture == Architecture::Encoder
     }
 
     /// Brings every value into its range and names what had to change.
@@ -108,6 +121,11 @@ impl TrainSetup {
                 complaints.push(Complaint::new(&format!("train.{}", number.key), &got.to_string(), takes, used));
                 (number.set)(self, used);
             }
+        }
+        if !self.takes(self.architecture) {
+            let got = format!("{} for {}, whose answers are the next tokens", self.architecture.id(), self.task);
+            complaints.push(Complaint::new("train.architecture", &got, "decoder or encoder_decoder", "decoder"));
+            self.architecture = Architecture::Decoder;
         }
         if !RATES.contains(&self.rate) {
             let used = if self.rate.is_finite() { self.rate.clamp(*RATES.start(), *RATES.end()) } else { 0.002 };
@@ -163,19 +181,13 @@ pub fn runs(e: &Experiment) -> Vec<RunConfig> {
     if let TaskConfig::Text(c) = &mut config {
         (c.text, c.split) = (e.text.clone(), e.split);
     }
-    let task = task::of(&config).ok();
-    // Who sees later tokens would see the answers, where these are the next tokens.
-    let architecture = match task {
-        Some(task) if !task.causal() => Architecture::Encoder,
-        _ => Architecture::Decoder,
-    };
     let run = |id: &String| {
         let mut params = e.params_of(id);
         for param in find(id).map_or(&[][..], |variant| variant.params) {
             params.0.entry(param.name.into()).or_insert_with(|| e.usual_value(param));
         }
         let model = ModelConfig {
-            architecture,
+            architecture: setup.architecture,
             layers: setup.layers,
             d_model: setup.width,
             heads: e.heads,
@@ -259,6 +271,25 @@ mod tests {
                     run.complete(1 << 30).unwrap_or_else(|e| panic!("{id} at {length}: {e}"));
                     assert_eq!(run, filled);
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn a_task_is_trained_by_every_architecture_that_it_takes() {
+        for id in task_ids() {
+            for &architecture in Architecture::ALL {
+                let train = TrainSetup { architecture, ..TrainSetup::usual(&id) };
+                let e = Experiment { train: train.clone(), view: View::Train, ..Experiment::default() };
+                let causal = crate::task::of(&of(&id, train.length).unwrap()).unwrap().causal();
+                assert_eq!(train.takes(architecture), !causal || architecture != Architecture::Encoder, "{id}");
+                for mut run in runs(&e) {
+                    assert_eq!(run.complete(1 << 30).is_ok(), train.takes(architecture), "{id}: {architecture:?}");
+                }
+                let (mut checked, mut complaints) = (train.clone(), vec![]);
+                checked.check(&mut complaints);
+                assert_eq!(complaints.is_empty(), train.takes(architecture), "{id}: {complaints:?}");
+                assert!(checked.takes(checked.architecture));
             }
         }
     }

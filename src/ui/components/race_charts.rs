@@ -11,7 +11,11 @@ use leptos::html;
 use leptos::prelude::*;
 
 #[component]
-pub fn Charts() -> impl IntoView {
+pub fn Charts(
+    /// Which curves; all of them where nothing is said.
+    #[prop(default = Curve::ALL.to_vec())]
+    curves: Vec<Curve>,
+) -> impl IntoView {
     let lab = use_lab();
     let against = lab.of(|e| e.train.against);
     let tabs = Against::ALL.iter().map(|&choice| {
@@ -27,7 +31,7 @@ pub fn Charts() -> impl IntoView {
             <span class="quiet">{t("train.against")}</span>
             <div class="tabs" role="radiogroup" aria-label=t("train.against")>{tabs.collect_view()}</div>
         </div>
-        <div class="charts">{Curve::ALL.into_iter().map(|curve| chart(lab, curve)).collect_view()}</div>
+        <div class="charts">{curves.into_iter().map(|curve| chart(lab, curve)).collect_view()}</div>
     }
 }
 

@@ -17,6 +17,24 @@ pub fn order(lab: Lab, order: Order) {
     lab.send_now(Command::Train { order: Box::new(order) });
 }
 
+/// Starts a race with the form's settings.
+pub fn start(lab: Lab) {
+    let (runs, pace) = lab.session.experiment().with_untracked(|e| (setup::runs(e), e.train.pace));
+    order(lab, Order::Start { runs, pace });
+}
+
+/// Goes on with a race that rests, and starts one where there is none or it has ended.
+pub fn go_on(lab: Lab) {
+    match lab.session.race().with_untracked(|race| race.doing) {
+        Doing::Paused | Doing::Stopped => {
+            let pace = lab.session.experiment().with_untracked(|e| e.train.pace);
+            order(lab, Order::Resume { pace });
+        }
+        Doing::Nothing | Doing::Ready | Doing::Done => start(lab),
+        Doing::Preparing | Doing::Running => {}
+    }
+}
+
 /// Has runs made ready and timed when the form has settled, unless others are at work.
 pub fn prepare(lab: Lab) {
     let wanted = lab.of(setup::runs);
@@ -68,7 +86,6 @@ pub fn Controls() -> impl IntoView {
             words()
         }
     });
-    let start = move |_| order(lab, Order::Start { runs: wanted.get_untracked(), pace: pace.get_untracked() });
     let toggle = move |_| {
         order(
             lab,
@@ -102,7 +119,7 @@ pub fn Controls() -> impl IntoView {
     view! {
         <div class="actions" id="race-controls" data-doing=move || format!("{:?}", doing.get()).to_lowercase()>
             <button type="button" class="primary" id="race-start" data-changed=move || (!changed.get().is_empty()).then_some("")
-                disabled=move || !ready.get() || doing.get() == Doing::Preparing on:click=start>
+                disabled=move || !ready.get() || doing.get() == Doing::Preparing on:click=move |_| start(lab)>
                 {move || if fresh() { t("train.start") } else { t("train.restart") }}
             </button>
             <button type="button" id="race-pause" disabled=move || !running() && !resting() on:click=toggle>
@@ -133,9 +150,7 @@ pub fn Said() -> impl IntoView {
             Next::Layers(n) => e.train.layers = n,
             Next::Seed(n) => e.seed = n,
         });
-        let runs = lab.session.experiment().with_untracked(setup::runs);
-        let pace = lab.session.experiment().with_untracked(|e| e.train.pace);
-        order(lab, Order::Start { runs, pace });
+        start(lab);
     };
     view! {
         <div class="findings" id="verdict" aria-live="polite">

@@ -6,6 +6,8 @@ use crate::attention::{Param, Variant, find};
 use crate::lab::experiment::{Experiment, MAX_HEADS};
 use crate::lab::train::orders::Pace;
 use crate::lab::train::setup::{MOST_MODELS, NUMBERS, RATES, TrainSetup, task_ids};
+use crate::model::Architecture;
+use crate::ui::race::architecture_name;
 use crate::ui::state::{Lab, use_lab};
 use crate::ui::texts::{fill, lookup, t};
 use leptos::prelude::*;
@@ -47,6 +49,7 @@ pub fn RaceSetup() -> impl IntoView {
         </fieldset>
         <fieldset id="race-numbers">
             <legend>{t("train.settings")}</legend>
+            {architecture(lab)}
             <div class="pair">
                 {numbers.collect_view()}
                 {whole(lab, "heads", t("train.field.heads"), (1, MAX_HEADS), |e| e.heads, |e, x| {
@@ -74,6 +77,36 @@ pub fn RaceSetup() -> impl IntoView {
             </label>
         </fieldset>
     }
+}
+
+/// The architecture, of those that the task takes; why it does not take another is said.
+fn architecture(lab: Lab) -> AnyView {
+    let chosen = lab.of(|e| e.train.architecture);
+    let encodes = lab.of(|e| e.train.takes(Architecture::Encoder));
+    let options = Architecture::ALL.iter().map(|&kind| {
+        let selected = chosen.with_untracked(|chosen| *chosen == kind);
+        let refused = move || kind == Architecture::Encoder && !encodes.get();
+        view! { <option value=kind.id() selected=selected disabled=refused>{architecture_name(kind)}</option> }
+    });
+    let about = move || match chosen.get() {
+        Architecture::Decoder => t("architecture.decoder.about"),
+        Architecture::Encoder => t("architecture.encoder.about"),
+        Architecture::EncoderDecoder => t("architecture.encoder_decoder.about"),
+    };
+    view! {
+        <label class="control">{t("train.field.architecture")}
+            <select id="train-architecture" prop:value=move || chosen.get().id() on:change:target=move |ev| {
+                let picked = Architecture::from_id(&ev.target().value());
+                lab.edit(|e| match picked {
+                    Some(kind) if e.train.takes(kind) => e.train.architecture = kind,
+                    _ => {}
+                });
+                ev.target().set_value(chosen.get_untracked().id());
+            }>{options.collect_view()}</select>
+            <span class="meaning">{about}" "{move || (!encodes.get()).then(|| t("architecture.no_encoder"))}</span>
+        </label>
+    }
+    .into_any()
 }
 
 /// A whole number of the experiment; its input's id is `train-` and `key`.

@@ -5,11 +5,14 @@ use super::begin;
 use crate::lab::experiment::Complaint;
 use crate::lab::permalink;
 use crate::lab::protocol::{Backend, Command};
+use crate::lab::train::orders::{Doing, Failed, Order};
 use crate::ui::browser;
+use crate::ui::components::race_controls::order;
 use crate::ui::components::results::sweep_file;
 use crate::ui::messages::{Heard, MAX_MESSAGE_CHARS, Said};
-use crate::ui::state::{Lab, Phase, SessionStoreFields};
+use crate::ui::state::{Lab, Phase, Place, SessionStoreFields};
 use leptos::prelude::*;
+use serde_json::Value;
 use wasm_bindgen::prelude::*;
 
 /// Who hears what a figure says.
@@ -92,7 +95,25 @@ impl Talk {
         Effect::new(move |before: Option<bool>| {
             let now = running.get();
             if before == Some(true) && !now {
-                self.say(&Said::Result { result: Box::new(sweep_file(self.lab)) });
+                self.say(&Said::Result { result: self.result() });
+            }
+            now
+        });
+        let trained = Memo::new(move |_| session.race().with(|race| race.doing == Doing::Done));
+        Effect::new(move |before: Option<bool>| {
+            let now = trained.get();
+            if before == Some(false) && now {
+                self.say(&Said::Result { result: self.result() });
+            }
+            now
+        });
+        let failed = Memo::new(move |_| {
+            session.race().with(|race| race.runs.iter().filter_map(|run| run.failed.clone()).collect::<Vec<_>>())
+        });
+        Effect::new(move |before: Option<Vec<Failed>>| {
+            let (now, before) = (failed.get(), before.unwrap_or_default());
+            for failed in now.iter().filter(|failed| !before.contains(failed)) {
+                self.say(&Said::Error { message: failed.reason.clone(), key: None });
             }
             now
         });
@@ -125,12 +146,30 @@ impl Talk {
             Some(Err(message)) => self.say(&Said::Error { message, key: None }),
             Some(Ok(Heard::Set(pairs))) => self.set(&pairs),
             Some(Ok(Heard::Run)) => begin(lab, self.begun, self.backend),
+            Some(Ok(Heard::Pause)) if self.trains() => order(lab, Order::Pause),
             Some(Ok(Heard::Pause)) => {
                 lab.send_now(Command::Cancel);
                 lab.send_now(Command::Visible { visible: false });
             }
-            Some(Ok(Heard::Export)) => self.say(&Said::Result { result: Box::new(sweep_file(lab)) }),
+            Some(Ok(Heard::Export)) => self.say(&Said::Result { result: self.result() }),
         }
+    }
+
+    fn trains(self) -> bool {
+        self.lab.session.experiment().with_untracked(|e| Place::of(e.view) == Place::Train)
+    }
+
+    /// What was measured, as a result file; in the place Train it has `runs` beside its rows.
+    fn result(self) -> Value {
+        let read = |json: &str| serde_json::from_str::<Value>(json).unwrap_or_default();
+        let mut result = read(&sweep_file(self.lab).to_json());
+        if self.trains() {
+            let mut runs = self.lab.session.race().with_untracked(|race| race.runs.clone());
+            // A picture of every dispatch, which is long.
+            runs.iter_mut().for_each(|run| run.memory = None);
+            result["runs"] = read(&serde_json::to_string(&runs).unwrap_or_default());
+        }
+        result
     }
 
     /// Lays keys over the state there is; what cannot be taken is told.
