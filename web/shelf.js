@@ -31,6 +31,32 @@ async function within(mode, work) {
   }
 }
 
+// The lock of whoever keeps runs, and what gives it back.
+const KEEPER = 'attention-lab-runs';
+let letGo;
+
+// Holds the lock from now on, or calls `otherwise`; resolves with which it was.
+const held = (otherwise) =>
+  new Promise((resolve) => {
+    // Where there are no locks one cannot know of others.
+    if (!navigator.locks) return resolve(true);
+    const taken = (lock) => {
+      resolve(Boolean(lock));
+      if (lock) return new Promise((end) => (letGo = end));
+      otherwise();
+    };
+    navigator.locks.request(KEEPER, { ifAvailable: true }, taken).catch(() => resolve(true));
+  });
+
+// A tab that is gone may only be loaded anew: then it comes first.
+const PATIENCE_MS = 4000;
+
+async function comeAfter(granted) {
+  await navigator.locks.request(KEEPER, () => {});
+  await new Promise((later) => setTimeout(later, PATIENCE_MS));
+  if (await held(() => comeAfter(granted))) granted();
+}
+
 globalThis.attentionLabShelf = {
   // The bytes of a file beside this module.
   async bytes(path) {
@@ -42,22 +68,10 @@ globalThis.attentionLabShelf = {
   put: (entries) => within('readwrite', (shelf) => entries.map(([name, bytes]) => shelf.put(bytes, name)).at(-1)),
   // Uint8Array, or undefined where there is none.
   get: (name) => within('readonly', (shelf) => shelf.get(name)),
-  // Whether this worker may keep runs from now on, as one does at a time in all tabs; it may as long as it lives. Where
-  // another does, `granted` is called when it is this one's turn.
-  claim: (granted) =>
-    new Promise((resolve) => {
-      const name = 'attention-lab-runs';
-      const always = new Promise(() => {});
-      const wait = () => navigator.locks.request(name, () => (granted(), always));
-      const now = navigator.locks?.request(name, { ifAvailable: true }, (lock) => {
-        resolve(Boolean(lock));
-        if (lock) return always;
-        wait().catch(() => {});
-      });
-      // Where there are no locks one cannot know of others.
-      if (!now) resolve(true);
-      now?.catch(() => resolve(true));
-    }),
+  // Whether this worker may keep runs from now on, as one does at a time in all tabs; it may until it gives this back, or
+  // ends. Where another does, `granted` is called when it is this one's turn.
+  claim: (granted) => held(() => comeAfter(granted)),
+  giveBack: () => letGo?.(),
   // An address of bytes, for the page to save: no room is needed on the shelf.
   offer: (bytes) => URL.createObjectURL(new Blob([bytes], { type: 'application/octet-stream' })),
   // The bytes at an address that the page has made of a file.

@@ -60,6 +60,14 @@ impl Shelf {
         }
     }
 
+    /// Lets others keep their runs again.
+    pub fn give_back(&self) {
+        #[cfg(target_arch = "wasm32")]
+        if let Self::Browser = self {
+            browser::give_back();
+        }
+    }
+
     /// Hands bytes over as a file, without keeping them: where they are had from now on.
     ///
     /// # Errors
@@ -103,6 +111,8 @@ mod browser {
         async fn get_one(name: &str) -> Result<JsValue, JsValue>;
         #[wasm_bindgen(js_namespace = attentionLabShelf, js_name = claim)]
         async fn claim_it(granted: &JsValue) -> JsValue;
+        #[wasm_bindgen(js_namespace = attentionLabShelf, js_name = giveBack)]
+        pub fn give_back();
         #[wasm_bindgen(js_namespace = attentionLabShelf, js_name = offer, catch)]
         fn offer_one(bytes: &Uint8Array) -> Result<String, JsValue>;
         #[wasm_bindgen(js_namespace = attentionLabShelf, js_name = take, catch)]

@@ -76,18 +76,26 @@ impl Engine {
     pub(super) async fn recall(&mut self) {
         match self.keeping {
             Keeping::Unasked => {
-                let inbox = self.inbox.clone();
-                let granted = move || inbox.send(Command::Train { order: Box::new(Order::Granted) });
-                if self.shelf.claim(granted).await {
+                if self.claim().await {
                     self.granted().await;
                 } else {
-                    self.keeping = Keeping::Waiting;
-                    self.say(News::NotKept { why: NotKept::OtherTab });
                     self.tell_runs();
                 }
             }
             _ => self.tell_runs(),
         }
+    }
+
+    /// Whether it may keep its runs now; otherwise this is told, and `Granted` comes when it may.
+    async fn claim(&mut self) -> bool {
+        let inbox = self.inbox.clone();
+        let granted = move || inbox.send(Command::Train { order: Box::new(Order::Granted) });
+        let may = self.shelf.claim(granted).await;
+        if !may {
+            self.keeping = Keeping::Waiting;
+            self.say(News::NotKept { why: NotKept::OtherTab });
+        }
+        may
     }
 
     /// Takes up what lies on the shelf, unless something else has been trained meanwhile.
@@ -96,6 +104,8 @@ impl Engine {
         let trained = self.race.as_ref().is_some_and(|race| race.doing != Doing::Ready);
         match self.shelved().await {
             Ok(Some(_)) if trained => {
+                // Until the visitor has decided, a new tab may bring the others back.
+                self.shelf.give_back();
                 self.keeping = Keeping::Offered;
                 self.say(News::NotKept { why: NotKept::Others });
             }
@@ -118,7 +128,7 @@ impl Engine {
 
     /// Keeps the runs there are in place of another tab's.
     pub(super) async fn keep_these(&mut self) {
-        if self.keeping == Keeping::Offered {
+        if self.keeping == Keeping::Offered && self.claim().await {
             // What is refused now is told; if it is not, this is.
             self.keeping = Keeping::Failing;
             self.keep_now().await;
