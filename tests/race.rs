@@ -4,7 +4,7 @@ use attention_lab::gpu::Options;
 use attention_lab::lab::protocol::{Backend, Command, Event};
 use attention_lab::lab::shelf::Shelf;
 use attention_lab::lab::train::RunConfig;
-use attention_lab::lab::train::orders::{Doing, Look, News, Order, Pace, RunFacts, Sample};
+use attention_lab::lab::train::orders::{Doing, HeadChoice, Look, News, Order, Pace, RunFacts, Sample};
 use attention_lab::lab::{Engine, Handle};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -183,7 +183,8 @@ fn a_pause_a_single_step_and_a_lost_device_change_no_loss() {
 /// One that is taken in the middle of a race, one at its end, and one of a run that is not there.
 #[test]
 fn a_look_tells_the_inside_of_a_run_and_changes_no_loss() {
-    let look = |run, sequence| order(Order::Look { run, sequence, prompt: String::new() });
+    let heads = || HeadChoice { part: "layers.1.attention".into(), head: 1, written: false };
+    let look = |run, sequence| order(Order::Look { run, sequence, prompt: String::new(), heads: heads() });
     for backend in backends() {
         let begin = || start(&["full", "sliding_window"], Pace::Steps);
         let whole = serve(backend, vec![begin()], quiet);
@@ -203,6 +204,17 @@ fn a_look_tells_the_inside_of_a_run_and_changes_no_loss() {
                 assert!(guess.of_answer > 0.0 && guess.of_answer <= guess.of_guess && guess.of_guess <= 1.0);
             }
             assert_eq!(look.written, None, "symbols are no text");
+            let labels: Vec<String> = look.seen.iter().map(|seen| seen.token.clone()).collect();
+            let heads = &look.heads;
+            assert_eq!((heads.part.as_str(), heads.head, &heads.why), ("layers.1.attention", 1, &None));
+            assert_eq!((&heads.queries, &heads.keys, heads.signed), (&labels, &labels, false));
+            // A query's weights come to 1, as far as a byte tells; nobody sees what comes, or lies beyond the window.
+            for (i, row) in heads.cells().chunks(labels.len()).enumerate() {
+                let sum: f32 = row.iter().filter(|x| x.is_finite()).sum();
+                assert!((sum - 1.0).abs() < 0.05, "{backend:?}: row {i} comes to {sum}");
+                let first = if look.run == 1 { i.saturating_sub(1) } else { 0 };
+                assert!(row.iter().enumerate().all(|(j, x)| x.is_finite() == (first..=i).contains(&j)), "{i}: {row:?}");
+            }
         }
     }
 }
@@ -213,7 +225,9 @@ fn a_look_at_a_model_of_stories_goes_on_with_a_prompt() {
         "evaluation": {"every": 0, "batches": 1}}"#;
     let runs = vec![RunConfig::parse(text).unwrap()];
     let prompts = ["Once a blue fox", "Quetzalcoatl", ""];
-    let looks = prompts.map(|prompt| order(Order::Look { run: 0, sequence: 0, prompt: prompt.into() }));
+    let heads = HeadChoice { part: "layers.7.attention".into(), head: 9, written: true };
+    let look = |prompt: &str| Order::Look { run: 0, sequence: 0, prompt: prompt.into(), heads: heads.clone() };
+    let looks = prompts.map(|prompt| order(look(prompt)));
     let mut commands = vec![order(Order::Start { runs, pace: Pace::Steps })];
     commands.extend(looks.clone());
     commands.extend(looks);
@@ -224,6 +238,12 @@ fn a_look_at_a_model_of_stories_goes_on_with_a_prompt() {
     assert_eq!(written(0).prompt, "Once a blue fox");
     // 24 tokens; full stops stand at the words before them.
     assert!((12..=24).contains(&written(0).words.split_whitespace().count()), "{:?}", written(0));
+    // The nearest head that there is, on the last words of the text.
+    let heads = &known.looks[0].heads;
+    assert_eq!((heads.part.as_str(), heads.head, heads.queries.len()), ("layers.0.attention", 1, 16));
+    let line = |labels: &[String]| labels.concat().replace([' ', '\n', '⏎'], "");
+    let text = line(&[written(0).prompt.clone(), written(0).words.clone()]);
+    assert!(text.ends_with(&line(&heads.keys)), "{:?} in {text}", heads.keys);
     // What has no word that the model knows goes on from the sequence.
     assert_eq!(written(1), written(2));
     assert!(written(1).prompt.starts_with("Once a"), "{:?}", written(1));
@@ -316,7 +336,7 @@ fn a_run_that_was_stopped_gives_its_memory_back_and_can_go_on() {
     let runs = vec![RunConfig { log_every: 1, ..config("full") }];
     let commands = vec![
         order(Order::Start { runs, pace: Pace::Steps }),
-        order(Order::Look { run: 0, sequence: 0, prompt: String::new() }),
+        order(Order::Look { run: 0, sequence: 0, prompt: String::new(), heads: HeadChoice::default() }),
         order(Order::Resume { pace: Pace::Steps }),
     ];
     let looked = serve(Backend::Cpu, commands, once_behind(0, stop));

@@ -113,6 +113,17 @@ pub enum Stack {
     Decoder,
 }
 
+impl Stack {
+    /// What the names of its parts begin with.
+    pub(super) fn prefix(self) -> &'static str {
+        match self {
+            Stack::Only => "",
+            Stack::Encoder => "encoder.",
+            Stack::Decoder => "decoder.",
+        }
+    }
+}
+
 /// Sizes and parts of a model. Fields that are left out of a file have the values of [`ModelConfig::default`].
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]

@@ -5,6 +5,7 @@
 //! all steps.
 
 pub mod alone;
+mod attended;
 pub mod config;
 mod layers;
 pub mod network;
@@ -13,6 +14,7 @@ pub mod parameters;
 mod recurrent;
 pub mod step;
 
+pub use attended::{Attended, attended};
 pub use config::{Architecture, ConfigError, Mixer, ModelConfig};
 pub use network::{Network, Tokens, network};
 pub use optimiser::OptimiserConfig;

@@ -41,6 +41,14 @@ pub struct Mixing {
     pub setup: Setup,
 }
 
+impl Mixing {
+    /// The part of the model that it is, e.g. `decoder.layers.0.cross`: what the names of its weights begin with.
+    pub fn part(&self) -> String {
+        let branch = if self.cross { "cross" } else { "attention" };
+        format!("{}layers.{}.{branch}", self.stack.prefix(), self.layer)
+    }
+}
+
 /// A network's nodes.
 #[derive(Clone)]
 pub struct Network {
@@ -150,11 +158,7 @@ fn embed(b: &mut Builder, prefix: &str, table: Node, positions: Option<Node>, to
 
 /// All layers of a stack, `[B N, d]` to `[B N, d]`.
 fn stack(b: &mut Builder, which: Stack, mut x: Node, of: Sequences, memory: Option<Memory>) -> Node {
-    let prefix = match which {
-        Stack::Only => "",
-        Stack::Encoder => "encoder.",
-        Stack::Decoder => "decoder.",
-    };
+    let prefix = which.prefix();
     for layer in 0..b.config.layers {
         let name = format!("{prefix}layers.{layer}");
         x = match b.config.block {

@@ -167,12 +167,18 @@ pub struct Reader {
 /// `source`; without dropout.
 pub fn reader(config: &ModelConfig, size: usize, seed: u64) -> Reader {
     let mut g = Graph::new();
+    let read = tokens(&mut g, config, size);
+    let net = network(&mut g, config, &read, seed);
+    g.output("logits", net.logits);
+    Reader { graph: g, parameters: net.parameters.into_iter().map(|(p, _)| p).collect() }
+}
+
+/// What a network that is only read with takes.
+pub(super) fn tokens(g: &mut Graph, config: &ModelConfig, size: usize) -> Tokens {
     let mut tokens = |name: &str| g.input(name, TensorType::u32(&[size, config.length]), Category::Activations);
     let input = tokens("tokens");
     let source = (config.architecture == Architecture::EncoderDecoder).then(|| tokens("source"));
-    let net = network(&mut g, config, &Tokens { tokens: input, source, seed: None }, seed);
-    g.output("logits", net.logits);
-    Reader { graph: g, parameters: net.parameters.into_iter().map(|(p, _)| p).collect() }
+    Tokens { tokens: input, source, seed: None }
 }
 
 /// A network in training with its loss, which is not yet an output.

@@ -293,6 +293,38 @@ test('a run is looked into while it trains', async ({ lab }) => {
   await page.locator('#look-prompt').press('Enter');
   await expect(page.locator('#look-written')).toContainText('Once a blue fox named Edda', { timeout: 60_000 });
   expect((await page.locator('#look-written').textContent()).length).toBeGreaterThan(40);
+  // The second head of the second layer, drawn of the sequence and then of what was written.
+  const heads = page.locator('#look-heads');
+  await expect(heads).toHaveAttribute('data-part', 'layers.0.attention');
+  await page.locator('#look-layer').selectOption({ label: 'layer 2, attention' });
+  await page.locator('#look-head').selectOption({ label: '2' });
+  await expect(heads).toHaveAttribute('data-part', 'layers.1.attention', { timeout: 60_000 });
+  await expect(heads).toHaveAttribute('data-head', '1', { timeout: 60_000 });
+  await expect(page.locator('#look-matrix')).toHaveAccessibleName('Weights of layer 2, attention, head 2: 32 queries by 32 keys');
+  const pixel = (row, column) =>
+    page.locator('#look-matrix canvas').evaluate((canvas, [row, column]) => {
+      const side = canvas.width / 32;
+      const data = canvas.getContext('2d').getImageData(column * side, row * side, side, side).data;
+      return [...new Set(Array.from({ length: data.length / 4 }, (_, i) => data.slice(4 * i, 4 * i + 3).join()))];
+    }, [row, column]);
+  // The first token sees itself alone, in the lightest colour there is; what comes is hatched; two rows differ.
+  expect(await pixel(0, 0)).toEqual(['254,232,56']);
+  expect((await pixel(3, 20)).length).toBe(2);
+  expect(await pixel(31, 4)).not.toEqual(await pixel(0, 0));
+  // By keys, in words.
+  await page.locator('#look-matrix').focus();
+  await page.keyboard.press('ArrowDown');
+  await expect(page.locator('#look-cell')).toHaveText(/^Query 0 \S+, key 0 \S+: weight 1\.0$/);
+  await page.keyboard.press('ArrowRight');
+  await expect(page.locator('#look-cell')).toContainText('outside the pattern');
+  await page.locator('#look-matrix').hover({ position: { x: 3, y: 60 } });
+  await expect(page.locator('#look-matrix .tip')).toContainText('weight');
+  // It follows the training.
+  const drawn = () => page.locator('#look-matrix canvas').evaluate((canvas) => canvas.toDataURL());
+  const picture = await drawn();
+  await expect.poll(drawn, { timeout: 120_000 }).not.toBe(picture);
+  await page.locator('#look-written-heads').check();
+  await expect(page.locator('#look-matrix')).toHaveAccessibleName(/head 2: 30 queries by 30 keys/, { timeout: 60_000 });
   await page.locator('#look-run').selectOption('1');
   await expect.poll(looked, { timeout: 60_000 }).toBeGreaterThan(0);
   await page.locator('#race-stop').click();

@@ -17,6 +17,7 @@ use crate::lab::train::RunConfig;
 use crate::lab::train::orders::{Doing, MOST_RUNS, News, Order, Pace};
 use entrant::Entrant;
 pub use keeping::Keeping;
+use looking::Wanted;
 
 /// Between two tellings of new samples.
 const QUIET_MS: f64 = 200.0;
@@ -119,7 +120,9 @@ impl Engine {
                 self.recall().await;
                 Ok(())
             }
-            Order::Look { run, sequence, prompt } => self.look(run, sequence, prompt, watch).await,
+            Order::Look { run, sequence, prompt, heads } => {
+                self.look(run, Wanted { sequence, prompt, heads }, watch).await
+            }
             Order::FineTune { plate, steps } => {
                 let Some(config) = self.fine_tuned(plate, steps) else { return Ok(()) };
                 self.line_up(vec![config], Pace::default(), true, watch).await?;

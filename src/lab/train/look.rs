@@ -1,6 +1,7 @@
 //! Looking inside a run: what a step would do to each part, what the model expects at each position, what it would write.
 //! Nothing of it changes the run.
 
+use super::heads::repeat;
 use super::machine::Values;
 use super::run::inputs;
 use super::{Error, Run};
@@ -172,27 +173,18 @@ impl Run {
 
     /// Gives up the memory that looking inside took; it is taken again when somebody looks.
     pub fn close(&mut self) {
-        for name in ["inspection", "reader"] {
+        for name in ["inspection", "reader", "heads"] {
             self.machine.remove(name);
         }
     }
 
     /// Logits `[N, V]` of one sequence.
     async fn read(&mut self, mut given: Values, cancelled: &dyn Fn() -> bool) -> Result<Vec<f32>, Error> {
-        let config = &self.config;
-        // Some methods draw tensors for each element of a batch; a reader of such a model has as many as the run.
-        let of_one = reader(&config.model, 1, config.seed);
-        let alone = of_one.parameters.iter().all(|p| self.state.get(&p.name) == Some(&p.shape));
-        let rows = if alone { 1 } else { config.batch };
+        let (config, rows) = (&self.config, self.rows());
         if !self.machine.has("reader") {
-            let graph = if alone { of_one.graph } else { reader(&config.model, rows, config.seed).graph };
-            self.machine.add("reader", graph).await?;
+            self.machine.add("reader", reader(&config.model, rows, config.seed).graph).await?;
         }
-        for value in given.values_mut() {
-            if let Data::Index(tokens) = value {
-                *tokens = tokens.repeat(rows);
-            }
-        }
+        repeat(&mut given, rows);
         let [mut logits] = self.machine.ask("reader", given, ["logits"], cancelled).await?;
         logits.truncate(config.model.length * config.model.vocabulary);
         Ok(logits)

@@ -3,6 +3,7 @@
 mod checkpoint;
 mod config;
 mod file;
+mod heads;
 mod look;
 mod machine;
 pub mod memory;
@@ -14,6 +15,7 @@ mod weights;
 
 pub use checkpoint::Checkpoint;
 pub use config::{EvaluationConfig, RunConfig};
+pub use heads::{HeadPicture, HeadWeights, Text};
 pub use look::{PartChange, Predicted, Sampling};
 pub use memory::MemoryTimeline;
 pub use run::{Evaluation, Exchange, Reading, Run};

@@ -1,8 +1,8 @@
 //! What a face asks of runs that are trained side by side, and what it hears of them: plain data.
 
-use super::PartChange;
 use super::RunConfig;
 use super::memory::MemoryTimeline;
+use super::{HeadPicture, PartChange};
 use crate::task::score::Score;
 use serde::{Deserialize, Serialize};
 
@@ -45,8 +45,8 @@ pub enum Order {
     /// Makes a `.safetensors` file of a run; answered by `Saved`.
     Save { run: usize },
     /// Looks inside a run as it is now, without changing it: what the next step would do, what it predicts on held-out sequence
-    /// number `sequence`, and, where it writes text, how it goes on with `prompt`; answered by `Looked`.
-    Look { run: usize, sequence: u64, prompt: String },
+    /// number `sequence`, what a head attends to, and, where it writes text, how it goes on with `prompt`; answered by `Looked`.
+    Look { run: usize, sequence: u64, prompt: String, heads: HeadChoice },
     /// Trains the model that a plate shows with that plate's attention, from the weights that it has.
     FineTune { plate: usize, steps: u64 },
     /// Makes the file at an address of the page one more run.
@@ -55,6 +55,16 @@ pub enum Order {
     Granted,
     /// Keeps these runs in place of those that another tab has left.
     Keep,
+}
+
+/// The head that is looked at.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeadChoice {
+    /// The attention, e.g. `layers.0.attention`; the first one where there is none of that name.
+    pub part: String,
+    pub head: usize,
+    /// On the prompt and what was written behind it, where there is that, instead of the held-out sequence.
+    pub written: bool,
 }
 
 /// What a race does.
@@ -180,6 +190,7 @@ pub struct Look {
     pub seen: Vec<Seen>,
     /// None where the model or the task writes no text.
     pub written: Option<Written>,
+    pub heads: HeadPicture,
 }
 
 /// Positions that a look tells of, at most.

@@ -169,11 +169,16 @@ fn Strip(decided: Arc<Decided>, at: usize) -> impl IntoView {
 fn paint(canvas: &web_sys::HtmlCanvasElement, decided: &Decided, at: usize, window: Window) {
     let labels = decided.parts.iter().find(|part| matches!(part.form, Form::Labels { .. }));
     let pixels = strips::pixels(&decided.parts[at], labels, window);
-    let (width, height) = (pixels.width as u32, pixels.height as u32);
+    put(canvas, &pixels.rgba, pixels.width);
+}
+
+/// Makes a picture, four bytes a pixel, what stands on a canvas.
+pub(super) fn put(canvas: &web_sys::HtmlCanvasElement, rgba: &[u8], width: usize) {
+    let (width, height) = (width as u32, (rgba.len() / 4 / width.max(1)) as u32);
     canvas.set_width(width);
     canvas.set_height(height);
     let context = canvas.get_context("2d").ok().flatten().and_then(|c| c.dyn_into::<CanvasRenderingContext2d>().ok());
-    let image = ImageData::new_with_u8_clamped_array_and_sh(Clamped(&pixels.rgba), width, height);
+    let image = ImageData::new_with_u8_clamped_array_and_sh(Clamped(rgba), width, height);
     if let (Some(context), Ok(image)) = (context, image) {
         let _ = context.put_image_data(&image, 0.0, 0.0);
     }

@@ -110,10 +110,10 @@ pub fn Legend(index: usize) -> impl IntoView {
     }
 }
 
-fn css([r, g, b]: [u8; 3]) -> String {
+pub(super) fn css([r, g, b]: [u8; 3]) -> String {
     format!("rgb({r},{g},{b})")
 }
 
-fn stops(colours: &[[u8; 3]]) -> String {
+pub(super) fn stops(colours: &[[u8; 3]]) -> String {
     colours.iter().map(|colour| css(*colour)).collect::<Vec<_>>().join(",")
 }

@@ -16,6 +16,7 @@ pub mod open_model;
 pub mod plate;
 pub mod race_charts;
 pub mod race_controls;
+pub mod race_heads;
 pub mod race_look;
 pub mod race_memory;
 pub mod race_setup;

@@ -2,9 +2,10 @@
 
 use super::numbers::Origin;
 use super::race_controls::order;
+use super::race_heads::Heads;
 use crate::lab::protocol::Provenance;
 use crate::lab::train::PartChange;
-use crate::lab::train::orders::{Doing, Guess, Look, Order, Seen, Written};
+use crate::lab::train::orders::{Doing, Guess, HeadChoice, Look, Order, Seen, Written};
 use crate::ui::format;
 use crate::ui::race::{name_of, part_words};
 use crate::ui::state::{SessionStoreFields, use_lab};
@@ -22,6 +23,7 @@ pub fn Inside() -> impl IntoView {
     let chosen = RwSignal::new(0_usize);
     let sequence = RwSignal::new(0_u64);
     let prompt = RwSignal::new(String::new());
+    let head = RwSignal::new(HeadChoice::default());
     let names = Memo::new(move |_| race.with(|race| race.runs.iter().map(name_of).collect::<Vec<_>>()));
     // Looked at again whenever the run is judged, and when it comes to rest: often enough to see it change, and seldom enough
     // not to slow it down.
@@ -36,9 +38,9 @@ pub fn Inside() -> impl IntoView {
         })
     });
     Effect::new(move |_| {
-        let (run, sequence, prompt) = (chosen.get(), sequence.get(), prompt.get());
+        let (run, sequence, prompt, heads) = (chosen.get(), sequence.get(), prompt.get(), head.get());
         if open.get() && moment.get().is_some() {
-            order(lab, Order::Look { run, sequence, prompt });
+            order(lab, Order::Look { run, sequence, prompt, heads });
         }
     });
     let look = Memo::new(move |_| race.with(|race| race.look.clone()).filter(|look| look.run == chosen.get()));
@@ -66,6 +68,7 @@ pub fn Inside() -> impl IntoView {
                         on:change=move |ev| prompt.set(event_target_value(&ev))/></label></p>
                 </Show>
                 {move || look.with(|look| look.as_ref().and_then(|look| look.written.as_ref()).map(written))}
+                <Show when=move || look.with(Option::is_some)><Heads look choice=head/></Show>
                 {move || look.with(|look| look.as_ref().map(changes))}
             </details>
         </Show>

@@ -5,8 +5,8 @@ use crate::lab::engine::Engine;
 use crate::lab::engine::device::Fault;
 use crate::lab::engine::inbox::Watch;
 use crate::lab::engine::pause::yield_now;
-use crate::lab::train::orders::{Failed, Guess, Look, MOST_PROMPT_BYTES, MOST_SEEN, News, Seen, Written};
-use crate::lab::train::{Error, Run, Sampling};
+use crate::lab::train::orders::{Failed, Guess, HeadChoice, Look, MOST_PROMPT_BYTES, MOST_SEEN, News, Seen, Written};
+use crate::lab::train::{Error, HeadPicture, Run, Sampling, Text};
 use crate::model::Architecture;
 use crate::task::Part;
 
@@ -16,9 +16,16 @@ const TEMPERATURE: f64 = 0.7;
 /// Tokens of the held-out sequence that stand in for a missing prompt.
 const BEGINNING: usize = 6;
 
+/// What a look is about, as its order says.
+pub(super) struct Wanted {
+    pub sequence: u64,
+    pub prompt: String,
+    pub heads: HeadChoice,
+}
+
 impl Engine {
     /// Tells what is inside a run as it is now. The memory that it takes is given back.
-    pub(super) async fn look(&mut self, at: usize, sequence: u64, prompt: String, watch: &Watch) -> Result<(), Fault> {
+    pub(super) async fn look(&mut self, at: usize, wanted: Wanted, watch: &Watch) -> Result<(), Fault> {
         let Some(entrant) = self.race.as_mut().and_then(|race| race.entrants.get_mut(at)) else { return Ok(()) };
         // A run that was stopped has given its memory back, and does so again.
         let stopped = entrant.run.is_none();
@@ -29,7 +36,7 @@ impl Engine {
             return Err(Fault::Refused { reason, nearest });
         }
         let Some(run) = &mut entrant.run else { return Ok(()) };
-        let looked = inside(run, at, sequence, prompt, watch).await;
+        let looked = inside(run, at, wanted, watch).await;
         run.close();
         if stopped {
             entrant.run = None;
@@ -40,7 +47,8 @@ impl Engine {
     }
 }
 
-async fn inside(run: &mut Run, at: usize, sequence: u64, prompt: String, watch: &Watch) -> Result<Look, Error> {
+async fn inside(run: &mut Run, at: usize, wanted: Wanted, watch: &Watch) -> Result<Look, Error> {
+    let Wanted { sequence, prompt, heads } = wanted;
     let stop = || watch.stop();
     let changes = run.inspect(&stop).await?;
     yield_now().await;
@@ -58,17 +66,27 @@ async fn inside(run: &mut Run, at: usize, sequence: u64, prompt: String, watch: 
     };
     let seen = predicted.iter().take(MOST_SEEN).map(told).collect();
     let beginning: Vec<u32> = predicted.iter().take(BEGINNING).map(|one| one.token).collect();
-    let written = write(run, beginning, prompt, watch).await?;
-    Ok(Look { run: at, step: run.steps(), sequence, changes, seen, written })
+    let (tokens, written) = write(run, beginning, prompt, watch).await?.unzip();
+    yield_now().await;
+    let text = match &tokens {
+        Some(tokens) if heads.written => Text::Tokens(tokens),
+        _ => Text::Held(sequence),
+    };
+    let weights = run.head_weights(&heads.part, heads.head, text, &stop).await?;
+    let task = run.task();
+    // The token that stands for nothing is none of the task's.
+    let label = |token| if (token as usize) < task.vocabulary() { task.label(token) } else { "·".to_owned() };
+    let heads = HeadPicture::of(&weights, &label);
+    Ok(Look { run: at, step: run.steps(), sequence, changes, seen, written, heads })
 }
 
-/// How a decoder of a task with text goes on; `beginning` stands in for a prompt without a word that it knows.
+/// How a decoder of a task with text goes on, with all tokens of that; `beginning` stands in for a prompt without a word that it knows.
 async fn write(
     run: &mut Run,
     beginning: Vec<u32>,
     mut prompt: String,
     watch: &Watch,
-) -> Result<Option<Written>, Error> {
+) -> Result<Option<(Vec<u32>, Written)>, Error> {
     if run.config().model.architecture != Architecture::Decoder {
         return Ok(None);
     }
@@ -85,7 +103,8 @@ async fn write(
         yield_now().await;
     }
     let task = run.task();
-    Ok(Some(Written { prompt: task.line(&tokens[..behind]), words: task.line(&tokens[behind..]) }))
+    let written = Written { prompt: task.line(&tokens[..behind]), words: task.line(&tokens[behind..]) };
+    Ok(Some((tokens, written)))
 }
 
 /// What a look that failed means for the engine: the run itself is unharmed.
