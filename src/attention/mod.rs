@@ -12,6 +12,7 @@ mod params;
 pub(crate) mod recurrence;
 mod reference;
 mod restricted;
+mod serial;
 mod setup;
 mod split;
 mod strips;

@@ -24,7 +24,7 @@ const EPSILON: f64 = 1e-4;
 /// Added to relu features.
 const RELU_EPSILON: f64 = 1e-3;
 
-const FEATURES: Param = Param {
+pub(super) const FEATURES: Param = Param {
     name: "features",
     kind: ParamKind::Int { min: 1, max: 1024, default: |_| 256 },
     meaning: "How many random features stand for a query or a key; more is closer to softmax attention, and dearer.",

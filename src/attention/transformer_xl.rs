@@ -24,7 +24,7 @@ use crate::graph::{Data, Graph, Node, Real};
 use crate::pattern::{BlockList, Rule};
 use crate::reference::{At, is_real_key, is_real_query};
 
-const SEGMENT: Param = Param {
+pub(super) const SEGMENT: Param = Param {
     name: "segment",
     kind: ParamKind::Int { min: 1, max: 4096, default: |n| (n / 4).clamp(16, 512) as u32 },
     meaning: "Tokens L of a segment, which is trained on as a whole; the paper takes 512 for bytes and 150 for words.",

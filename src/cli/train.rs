@@ -2,6 +2,7 @@
 
 use super::output::{print, print_json, table};
 use super::{Failure, backend, tensors};
+use attention_lab::lab::train::profile::{self, OpShare};
 use attention_lab::lab::train::{Checkpoint, Error, Evaluation, Reading, Run, RunConfig, Weights};
 use serde_json::json;
 use std::fs::{File, OpenOptions};
@@ -32,6 +33,9 @@ pub struct Arguments {
     /// Where the weights alone go at the end, at half precision
     #[arg(long, value_name = "WEIGHTS.safetensors")]
     weights: Option<PathBuf>,
+    /// Tell at the end which ops a step spends its arithmetic on and, on a device, its time
+    #[arg(long)]
+    profile: bool,
     #[command(flatten)]
     backend: backend::Choice,
     /// Print JSON
@@ -171,7 +175,8 @@ async fn train(
         };
         tensors::write_bytes("--weights", path, &run.weights_with(&held).await?.to_bytes()?)?;
     }
-    report(arguments, &run, backend, first, last, &pace)
+    let shares = if arguments.profile { profile::profile(run.plan(), gpu).await? } else { vec![] };
+    report(arguments, &run, backend, first, last, &pace, &shares)
 }
 
 /// Time in steps alone. The first step counts for nothing: it waits for what the device has put off.
@@ -239,14 +244,19 @@ fn report(
     first: Option<Reading>,
     last: Option<(Reading, Evaluation)>,
     pace: &Pace,
+    shares: &[OpShare],
 ) -> Result<(), Failure> {
     if arguments.json {
         let (reading, held) = last.unzip();
-        return print_json(&json!({
+        let mut report = json!({
             "task": run.task().id(), "steps": run.steps(), "weights": run.weights(), "backend": backend.name(),
             "adapter": backend.adapter(), "first": first, "last": reading, "held": held, "seconds": pace.seconds(),
             "steps_per_second": pace.rate(), "flops": run.flops(), "out": arguments.out,
-        }));
+        });
+        if arguments.profile {
+            report["ops"] = json!(shares);
+        }
+        return print_json(&report);
     }
     let Some((reading, held)) = last else {
         return print(&format!("{} steps were done before; nothing was left to do\n", run.steps()));
@@ -265,6 +275,14 @@ fn report(
     for bin in &held.score.by_distance {
         let range = if bin.from == bin.to { bin.from.to_string() } else { format!("{} to {}", bin.from, bin.to) };
         rows.push([format!("accuracy at distance {range}"), share(bin.count.accuracy())]);
+    }
+    let flops: u64 = shares.iter().map(|share| share.flops).sum();
+    let ms: f64 = shares.iter().filter_map(|share| share.ms).sum();
+    for OpShare { op, dispatches, flops: own, ms: own_ms } in shares {
+        let arithmetic = share(Some(*own as f64 / flops.max(1) as f64));
+        let time =
+            own_ms.map_or(String::new(), |own| format!(", {own:.3} ms, {} of all ops' time", share(Some(own / ms))));
+        rows.push([format!("{op}, {dispatches} dispatches"), format!("{arithmetic} of the arithmetic{time}")]);
     }
     let rows: Vec<Vec<String>> = rows.into_iter().map(Vec::from).collect();
     print(&table(&[run.task().id(), backend.adapter()], &rows))

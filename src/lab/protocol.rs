@@ -432,6 +432,9 @@ pub struct Numbers {
     pub error_to_full: Option<ErrorToFull>,
     /// Tokens reachable after 1, 2, 3... layers, from the middle token.
     pub reach: Vec<u64>,
+    /// Steps along the sequence of which each waits for the one before.
+    #[serde(default)]
+    pub serial_steps: u64,
     pub flops: u64,
     pub bytes_peak: u64,
     pub measured: Option<Timing>,

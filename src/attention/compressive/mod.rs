@@ -22,7 +22,7 @@ use crate::graph::{Data, Graph, Node, Real};
 use crate::reference::{At, is_real_key, is_real_query};
 use std::collections::VecDeque;
 
-const SEGMENT: Param = Param {
+pub(super) const SEGMENT: Param = Param {
     name: "segment",
     kind: ParamKind::Int { min: 1, max: 4096, default: |n| (n / 8).clamp(16, 512) as u32 },
     meaning: "Tokens n_s of a segment; the paper takes 512 to 768.",

@@ -307,6 +307,7 @@ fn numbers(device: &Device, variant: &Variant, s: &Setup, blocks: Option<&BlockL
         blocks_total: blocks.map(BlockList::total),
         keys_per_query: rule.pairs(s.heads, n, m) as f64 / (s.heads * n) as f64,
         reach: rule.reach(s.heads, n, n / 2, LAYERS),
+        serial_steps: variant.serial_steps(s) as u64,
         ..Numbers::default()
     };
     // The whole experiment without what only the picture needs, also where it would not fit as a whole.

@@ -8,6 +8,7 @@ mod look;
 mod machine;
 pub mod memory;
 pub mod orders;
+pub mod profile;
 mod run;
 pub mod setup;
 pub mod verdict;

@@ -2,6 +2,7 @@
 
 pub mod anatomy;
 pub mod banners;
+pub mod chain;
 pub mod chart;
 pub mod decisions;
 pub mod findings;

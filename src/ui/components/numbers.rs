@@ -14,7 +14,7 @@ struct Quantity {
     write: fn(&Variant, Option<&Numbers>) -> Option<String>,
 }
 
-fn quantities() -> [Quantity; 11] {
+fn quantities() -> [Quantity; 12] {
     use Provenance::{Computed, Measured, Paper};
     [
         Quantity { name: t("numbers.density"), origin: Computed, write: |_, n| Some(format::percent(n?.density)) },
@@ -31,6 +31,7 @@ fn quantities() -> [Quantity; 11] {
             write: |_, n| n?.error_to_full.map(|e| format::significant(e.rms_ratio, 2)),
         },
         Quantity { name: t("numbers.reach"), origin: Computed, write: |_, n| reach(n?) },
+        Quantity { name: t("numbers.serial"), origin: Computed, write: |_, n| Some(format::count(n?.serial_steps)) },
         Quantity { name: t("numbers.flops"), origin: Computed, write: |_, n| Some(format::flops(n?.flops)) },
         Quantity { name: t("numbers.bytes"), origin: Computed, write: |_, n| Some(format::bytes(n?.bytes_peak)) },
         Quantity { name: t("numbers.time"), origin: Measured, write: |_, n| time(n?) },

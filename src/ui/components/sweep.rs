@@ -45,7 +45,16 @@ pub fn SweepSetup() -> impl IntoView {
     let backward = RwSignal::new(false);
     let running = Memo::new(move |_| session.sweep().with(|sweep| sweep.running));
     let ready = Memo::new(move |_| session.phase().with(|phase| *phase == Phase::Ready));
-    let start = move |_| begin_sweep(lab, from.get_untracked(), to.get_untracked(), backward.get_untracked());
+    let start = move |()| begin_sweep(lab, from.get_untracked(), to.get_untracked(), backward.get_untracked());
+    // What networks were trained before attention, and it, at one step of training.
+    let train = move |_| {
+        backward.set(true);
+        lab.edit(|e| {
+            e.variants = ["full", "rnn", "lstm", "gru"].map(String::from).into();
+            e.causal = true;
+        });
+        start(());
+    };
     let racing = Memo::new(move |_| session.forms().with(|forms| forms.running));
     let blocked = move || !ready.get() || racing.get() || from.get() > to.get();
     view! {
@@ -83,7 +92,8 @@ pub fn SweepSetup() -> impl IntoView {
         </fieldset>
         <div class="progress">
             <Show when=move || running.get() fallback=move || view! {
-                <button type="button" class="primary" id="sweep-start" disabled=blocked on:click=start>{t("sweep.start")}</button>
+                <button type="button" class="primary" id="sweep-start" disabled=blocked on:click=move |_| start(())>{t("sweep.start")}</button>
+                <button type="button" id="sweep-chain" disabled=blocked on:click=train>{t("sweep.chain")}</button>
             }>
                 <button type="button" id="sweep-cancel" on:click=move |_| lab.send_now(Command::Cancel)>{t("sweep.cancel")}</button>
                 <progress max=move || session.sweep().with(|s| s.total) prop:value=move || session.sweep().with(|s| s.done) aria-label=t("sweep.progress")></progress>

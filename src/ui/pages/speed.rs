@@ -3,6 +3,7 @@
 
 use crate::measure::result::ResultFile;
 use crate::ui::components::anatomy::Anatomy;
+use crate::ui::components::chain::Chain;
 use crate::ui::components::chart::{Chart, Quantity};
 use crate::ui::components::findings::{Findings, Fits};
 use crate::ui::components::forms::FormsRace;
@@ -26,6 +27,7 @@ pub fn Speed() -> impl IntoView {
                     <Chart quantity=Quantity::Bytes/>
                 </div>
                 <Fits/>
+                <Chain/>
                 <Anatomy/>
                 <Actions/>
                 <Figures/>

@@ -19,6 +19,11 @@ use crate::graph::{Cost, Data, Float, GradContext, Graph, LowerContext, Lowered,
 /// Tokens of a chunk are a multiple of it: the rows of the largest tile.
 const TILE: usize = 64;
 
+/// Tokens of a chunk, for rows of so many elements in a and b, and in c.
+pub fn chunk(features: usize, dim: usize) -> usize {
+    features.min(dim).next_multiple_of(TILE)
+}
+
 /// What is added to every weight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Extra {
@@ -57,7 +62,7 @@ impl Sizes {
     fn new(a: &TensorType, c: &TensorType) -> Self {
         let [batch, heads, length, features] = a.shape[..] else { unreachable!("the shape rule has passed") };
         let dim = c.shape[3];
-        let chunk = features.min(dim).next_multiple_of(TILE);
+        let chunk = chunk(features, dim);
         Self { heads: batch * heads, length, features, dim, chunk, chunks: length.div_ceil(chunk) }
     }
 
