@@ -45,7 +45,7 @@ pub fn Chain() -> impl IntoView {
                 <caption>{t("numbers.serial")}" "<Origin of=Provenance::Computed/></caption>
                 {view}
             </table>
-            <p class="quiet">{t("chain.why")}</p>
+            <p class="quiet small">{t("chain.why")}</p>
         </section>
     }
 }
