@@ -208,8 +208,13 @@ impl Engine {
 
     async fn judge_idly(&mut self, plate: usize) {
         let watch = self.inbox.watch(&Command::Probe { plate, query: 0, key: 0 });
-        if let Err(Fault::Lost(reason)) = self.judge_plate(plate, &watch).await {
-            self.recover(reason, true).await;
+        match self.judge_plate(plate, &watch).await {
+            Err(Fault::Lost(reason)) => {
+                self.recover(reason, true).await;
+            }
+            // The cursor moved; an experiment that takes this one's place has plates of its own to judge.
+            Err(Fault::Stopped) => self.unjudged.push(plate),
+            _ => {}
         }
     }
 
