@@ -1,7 +1,7 @@
 //! Links every kernel under `ops/`, `attention/` and `view/`, validates it with naga, and writes the table of kernels that
 //! `gpu::kernel` includes.
 //!
-//! A file that uses `@if(f16)`, `@if(subgroups)` or `@if(scalar)` gives one kernel for each combination of those that make a
+//! A file that uses `@if(f16)`, `@if(packed)`, `@if(subgroups)` or `@if(scalar)` gives one kernel for each combination of those that make a
 //! difference, named `ops/matmul`, `ops/matmul+subgroups`, `ops/matmul+scalar`, `ops/matmul+subgroups+scalar`.
 
 #[path = "build/link.rs"]

@@ -5,7 +5,7 @@ mod common;
 use attention_lab::gpu::{BufferId, Category, Error, Gpu, Replay, Timer};
 use attention_lab::graph::ops::matmul::{Family, Matmul, Tile};
 use attention_lab::graph::plan::plan;
-use attention_lab::graph::{Data, Graph, LowerContext, TensorType, cpu, grad};
+use attention_lab::graph::{Data, Dtype, Graph, LowerContext, TensorType, cpu, grad};
 use attention_lab::measure::tune::{Open, Tuned};
 use std::collections::BTreeMap;
 
@@ -23,6 +23,11 @@ fn numbers(len: usize, seed: u64) -> Vec<f64> {
     (0..len).map(|_| next() as f32 as f64).collect()
 }
 
+/// To what a tensor holds.
+fn rounded(x: Vec<f64>, dtype: Dtype) -> Vec<f64> {
+    if dtype == Dtype::F16 { x.iter().map(|&x| half::f16::from_f64(x).to_f64()).collect() } else { x }
+}
+
 /// A product with the batch axes of its operands, and what is asked of it.
 struct Case {
     op: Matmul,
@@ -30,12 +35,14 @@ struct Case {
     batch_b: &'static [usize],
     size: [usize; 3],
     gradient: bool,
+    /// B is stored in half precision.
+    packed: bool,
 }
 
 impl Case {
     fn new(form: usize, size: [usize; 3]) -> Self {
         let op = Matmul { trans_a: form & 1 == 1, trans_b: form & 2 == 2, alpha: 0.75, batch: None };
-        Self { op, batch_a: &[], batch_b: &[], size, gradient: false }
+        Self { op, batch_a: &[], batch_b: &[], size, gradient: false, packed: false }
     }
 
     fn graph(&self) -> Graph {
@@ -44,14 +51,18 @@ impl Case {
         let b = if self.op.trans_b { [n, k] } else { [k, n] };
         let mut g = Graph::new();
         let a = g.input("a", TensorType::f32(&[self.batch_a, &a].concat()), Category::Activations);
-        let b = g.input("b", TensorType::f32(&[self.batch_b, &b].concat()), Category::Activations);
+        let dtype = if self.packed { Dtype::F16 } else { Dtype::F32 };
+        let b = TensorType { dtype, shape: [self.batch_b, &b].concat() };
+        let b = g.input("b", b, Category::Activations);
         let c = g.matmul_with(self.op.clone(), a, b);
         g.output("c", c);
         if self.gradient {
             let seed = g.input("seed", g.ty(c).clone(), Category::Activations);
             let d = grad::gradients(&mut g, &[(c, seed)], &[a, b]);
             g.output("da", d[0].expect("c depends on a"));
-            g.output("db", d[1].expect("c depends on b"));
+            if !self.packed {
+                g.output("db", d[1].expect("c depends on b"));
+            }
         }
         g
     }
@@ -61,7 +72,7 @@ impl Case {
         let g = self.graph();
         let plan = plan(&g, context);
         let inputs: BTreeMap<String, Vec<f64>> = (plan.inputs.iter().enumerate())
-            .map(|(i, (name, (_, ty)))| (name.clone(), numbers(ty.len(), SEED + i as u64)))
+            .map(|(i, (name, (_, ty)))| (name.clone(), rounded(numbers(ty.len(), SEED + i as u64), ty.dtype)))
             .collect();
         let what = format!("{:?} {:?} {:?} {:?}", self.op, self.size, self.batch_a, context.choices);
         let real = inputs.iter().map(|(n, x)| (n.clone(), Data::Real(x.clone()))).collect();
@@ -71,9 +82,9 @@ impl Case {
             for (i, buffer) in plan.program.buffers.iter().enumerate() {
                 replay.write(BufferId(i), &vec![0xff; buffer.bytes as usize]).expect("a buffer takes its size");
             }
-            for (name, (id, _)) in &plan.inputs {
+            for (name, (id, ty)) in &plan.inputs {
                 let x: Vec<f32> = inputs[name].iter().map(|&x| x as f32).collect();
-                replay.write(*id, bytemuck::cast_slice(&x)).expect("an input fits");
+                replay.write(*id, &ty.stored(&x)).expect("an input fits");
             }
             replay.submit().expect("the device is there");
             for (name, (id, ty)) in &plan.outputs {
@@ -139,6 +150,28 @@ fn workgroup_tiles() {
     let Some(gpu) = common::gpu() else { return };
     let shapes = [(32, 32), (64, 64), (128, 64), (128, 128)];
     check_tiles(&gpu, &shapes.map(|(rows, cols)| Tile::new(Family::Tiled, rows, cols)));
+}
+
+#[test]
+fn weights_in_half_precision() {
+    let Some(gpu) = common::gpu() else { return };
+    let mut tiles = vec![Tile::new(Family::Direct, 8, 8), Tile::new(Family::Tiled, 32, 32)];
+    if gpu.caps().subgroups.is_some() {
+        tiles.push(Tile::new(Family::Subgroup, 8, 8));
+    }
+    tiles.push(Tile { splits: 3, ..tiles[0] });
+    for tile in tiles {
+        let context = forced(&gpu, &tile);
+        for form in 0..4 {
+            for size in [[1, 1, 1], [5, 3, 7], [36, 12, 8], [33, 70, 500]] {
+                Case { packed: true, ..Case::new(form, size) }.check(&gpu, &context);
+            }
+        }
+        let odd = Case { packed: true, gradient: true, batch_a: &[3], batch_b: &[2, 3], ..Case::new(0, [9, 7, 13]) };
+        odd.check(&gpu, &context);
+    }
+    let plan = plan(&Case { packed: true, ..Case::new(0, [5, 7, 3]) }.graph(), &LowerContext::from_caps(gpu.caps()));
+    assert_eq!(plan.program.buffers.iter().map(|b| b.bytes).sum::<u64>(), 4 * 5 * 3 + 44 + 4 * 5 * 7);
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! Models that a visitor opens, in the engine: what is shown of them against the reference implementation, on what files are
 //! refused, and that nothing else is harmed.
 
+#[path = "opening/resident.rs"]
+mod resident;
+
 use attention_lab::gpu::Options;
 use attention_lab::lab::experiment::{Experiment, Pool, Scale, View, WeightsFrom};
 use attention_lab::lab::opened::OpenedFacts;

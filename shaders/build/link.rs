@@ -4,9 +4,13 @@ use std::path::Path;
 use wesl::syntax::{DeclarationKind, GlobalDeclaration, ModulePath, PathOrigin};
 use wesl::{CompileOptions, EscapeMangler, FileResolver, Resolver, Wesl};
 
-/// What `@if` may ask for, in the order in which a kernel's name lists it. `f16` and `subgroups` are the adapter's; `scalar`
-/// binds storage element by element, for sizes that are not multiples of a vector.
-const FEATURES: [&str; 3] = ["f16", "subgroups", "scalar"];
+/// What `@if` may ask for, in the order in which a kernel's name lists it. `f16` and `subgroups` are the adapter's; `packed`
+/// reads an operand of half precision two numbers to a word, which every adapter can; `scalar` binds storage element by element,
+/// for sizes that are not multiples of a vector.
+const FEATURES: [&str; 4] = ["f16", "packed", "subgroups", "scalar"];
+
+/// Which features are on.
+type Set = [bool; FEATURES.len()];
 
 /// One kernel file linked with one set of features.
 pub struct Linked {
@@ -14,7 +18,7 @@ pub struct Linked {
     pub file: String,
     pub f16: bool,
     pub subgroups: bool,
-    pub scalar: bool,
+    on: Set,
     pub wgsl: String,
     /// Names of the file's own `const`s, which may be rewritten when the module is made.
     pub consts: Vec<String>,
@@ -23,8 +27,7 @@ pub struct Linked {
 impl Linked {
     /// The kernel's name in the table.
     pub fn name(&self) -> String {
-        let on = [self.f16, self.subgroups, self.scalar];
-        FEATURES.iter().zip(on).filter(|(_, on)| *on).fold(self.file.clone(), |name, (f, _)| format!("{name}+{f}"))
+        FEATURES.iter().zip(self.on).filter(|(_, on)| *on).fold(self.file.clone(), |name, (f, _)| format!("{name}+{f}"))
     }
 }
 
@@ -33,19 +36,21 @@ pub fn variants(root: &Path, file: &str) -> Result<Vec<Linked>, String> {
     let path = root.join(file).with_extension("wesl");
     let source = std::fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
     check_limits(&path, &source)?;
-    let base = link(root, file, [false; 3])?;
-    let mut differs = [false; 3];
+    let base = link(root, file, Set::default())?;
+    let mut differs = Set::default();
     for (i, differs) in differs.iter_mut().enumerate() {
         *differs = link(root, file, std::array::from_fn(|j| i == j))?.wgsl != base.wgsl;
     }
     (0..1 << FEATURES.len())
         .map(|set| std::array::from_fn(|i| set >> i & 1 == 1))
-        .filter(|on: &[bool; 3]| on.iter().zip(differs).all(|(&on, differs)| differs || !on))
+        .filter(|on: &Set| on.iter().zip(differs).all(|(&on, differs)| differs || !on))
+        // Packed is for what stands beside single precision.
+        .filter(|[f16, packed, ..]| !(*f16 && *packed))
         .map(|on| link(root, file, on))
         .collect()
 }
 
-fn link(root: &Path, file: &str, on: [bool; 3]) -> Result<Linked, String> {
+fn link(root: &Path, file: &str, on: Set) -> Result<Linked, String> {
     let module = ModulePath::new(PathOrigin::Absolute, file.split('/').map(String::from).collect());
     let mut compiler = Wesl::new(root).set_custom_resolver(FileResolver::new(root));
     compiler.set_custom_mangler(EscapeMangler);
@@ -62,8 +67,8 @@ fn link(root: &Path, file: &str, on: [bool; 3]) -> Result<Linked, String> {
             _ => None,
         })
         .collect();
-    let [f16, subgroups, scalar] = on;
-    Ok(Linked { file: file.into(), f16, subgroups, scalar, wgsl: linked.to_string(), consts })
+    let [f16, _, subgroups, _] = on;
+    Ok(Linked { file: file.into(), f16, subgroups, on, wgsl: linked.to_string(), consts })
 }
 
 /// Names what this version of the linker would misread without a word.

@@ -51,6 +51,8 @@ pub fn kernel(root: &Path, linked: &Linked) -> Result<Kernel, String> {
     })?;
     let mut capabilities = Capabilities::empty();
     capabilities.set(Capabilities::SHADER_FLOAT16, linked.f16);
+    // Every WebGPU adapter takes halves apart.
+    capabilities.insert(Capabilities::SHADER_FLOAT16_IN_FLOAT32);
     capabilities.set(Capabilities::SUBGROUP, linked.subgroups);
     let info = validator(capabilities).validate(&module).map_err(|e| {
         let line = e.location(source).map(|l| l.line_number);

@@ -16,6 +16,10 @@ const DISPATCHES_PER_SUBMIT: usize = 1024;
 /// Most dispatches of a program; one that needs more would run for hours.
 const MOST_DISPATCHES: usize = 1 << 17;
 
+/// How a program uses its buffers.
+const USAGE: wgpu::BufferUsages =
+    wgpu::BufferUsages::STORAGE.union(wgpu::BufferUsages::COPY_SRC).union(wgpu::BufferUsages::COPY_DST);
+
 /// A [`Program`] on a device.
 pub struct Replay {
     gpu: Gpu,
@@ -71,11 +75,7 @@ impl Replay {
         for (index, spec) in program.buffers.iter().enumerate() {
             let buffer = match given.get(&BufferId(index)) {
                 Some(buffer) => buffer.clone(),
-                None => {
-                    let usage =
-                        wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
-                    Rc::new(gpu.buffer(&spec.label, spec.category, spec.bytes, usage).await?)
-                }
+                None => Rc::new(gpu.buffer(&spec.label, spec.category, spec.bytes, USAGE).await?),
             };
             if let Some(initial) = &spec.initial {
                 write(gpu, &buffer, &spec.label, 0, initial)?;
@@ -206,6 +206,15 @@ impl Replay {
             .filter(|(_, d)| stage.is_none_or(|s| self.steps[d.step].stage == s))
             .map(|(i, d)| (i, d.flops))
             .collect()
+    }
+}
+
+impl Gpu {
+    /// A buffer that holds `bytes`, for [`Replay::sharing`].
+    pub async fn filled(&self, label: &str, category: Category, bytes: &[u8]) -> Result<Buffer, Error> {
+        let buffer = self.buffer(label, category, bytes.len() as u64, USAGE).await?;
+        write(self, &buffer, label, 0, bytes)?;
+        Ok(buffer)
     }
 }
 

@@ -1,11 +1,15 @@
 //! Dtypes, shapes, host data.
 
+use half::f16;
+use std::borrow::Cow;
+
 /// Element type of a tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Dtype {
     F32,
-    /// Storage only; arithmetic is in f32. Only where the adapter has `shader-f16`.
+    /// Storage only; arithmetic is in f32. Only where the adapter has `shader-f16`, but for weights of a product, which every
+    /// adapter reads.
     F16,
     U32,
 }
@@ -45,6 +49,14 @@ impl TensorType {
 
     pub fn bytes(&self) -> u64 {
         (self.len() * self.dtype.bytes()) as u64
+    }
+
+    /// Real numbers as a buffer of this type holds them, rounded to the nearest where it holds halves.
+    pub fn stored<'a>(&self, x: &'a [f32]) -> Cow<'a, [u8]> {
+        match self.dtype {
+            Dtype::F16 => x.iter().flat_map(|&x| f16::from_f32(x).to_le_bytes()).collect(),
+            Dtype::F32 | Dtype::U32 => Cow::Borrowed(bytemuck::cast_slice(x)),
+        }
     }
 }
 

@@ -14,6 +14,7 @@ mod painter;
 mod pause;
 mod prepared;
 pub mod rates;
+mod resident;
 mod shared;
 mod sources;
 mod subject;
@@ -126,6 +127,11 @@ impl Engine {
     /// Who brings files of the lab by name; answers go to [`Handle::provide`]. Without one, no trained model is shown.
     pub fn set_library(&mut self, library: impl Fn(&'static str) + 'static) {
         self.subjects.library = Some(Box::new(library));
+    }
+
+    /// Most bytes of an opened model's weights that stay on a device; otherwise what fits.
+    pub fn set_room(&mut self, bytes: u64) {
+        self.subjects.resident.room.set(Some(bytes));
     }
 
     /// Serves commands until the handle is closed.
@@ -325,6 +331,7 @@ impl Engine {
         self.stopwatch = None;
         self.untimed.clear();
         self.unjudged.clear();
+        self.subjects.resident.clear();
         if let Some(race) = &mut self.race {
             race.lose();
         }

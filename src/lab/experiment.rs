@@ -65,6 +65,16 @@ ids! {
     }
 }
 
+ids! {
+    /// How a GPU holds the matrices of a model that the visitor has opened. On the CPU they are as in its file.
+    Precision {
+        /// In half the memory; those with a number that half precision does not hold stay single.
+        #[default]
+        Half = "half",
+        Single = "single",
+    }
+}
+
 /// Largest values that an experiment takes; what fits an adapter is the engine's to say.
 pub const MAX_LENGTH: usize = 16_384;
 pub const MAX_BATCH: usize = 64;
@@ -99,6 +109,7 @@ pub struct Experiment {
     pub head: usize,
     pub seed: u64,
     pub weights: WeightsFrom,
+    pub precision: Precision,
     /// None: the project's own default text, repeated or cut to `n` tokens.
     pub text: Option<String>,
     pub split: Split,
@@ -125,6 +136,7 @@ impl Default for Experiment {
             head: 0,
             seed: 1,
             weights: WeightsFrom::Trained,
+            precision: Precision::Half,
             text: None,
             split: Split::Words,
             pool: Pool::Max,

@@ -1,17 +1,18 @@
 //! A model that the visitor has opened: its weights in memory, as exact as its file has them, and how it reads a text.
 //!
 //! Such a model may be larger than a device lets one buffer be, or than it has memory. So its weights stay on the host, and whoever
-//! runs it takes them part by part.
+//! runs it takes them part by part; what a device has room for may stay there as well.
 
 use super::subject::{Reader, Reading, Subject, Unread};
-use crate::graph::Data;
+use crate::graph::{Data, Dtype, TensorType};
 use crate::model::Architecture;
 use crate::model::alone::Alone;
 use crate::reading::{Facts, Numbers, Tokenizer};
+use crate::sort::IntoMap;
 use crate::task::Split;
 use crate::task::text::{DEFAULT_TEXT, piece_label};
 use half::f16;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 /// What a variant draws its own tensors from, in a model that has none.
@@ -23,6 +24,8 @@ const MOST_TEXT_BYTES: usize = 1 << 16;
 /// Weights by name.
 pub struct Opened {
     weights: BTreeMap<String, Numbers>,
+    /// Those with a number that half precision does not hold.
+    too_large: BTreeSet<String>,
 }
 
 /// What faces say of an opened model.
@@ -48,15 +51,40 @@ impl Opened {
     /// The model of a file, once all of its weights are there, in the order of [`Facts::weights`].
     pub fn subject(facts: &Facts, weights: Vec<Numbers>, tokenizer: Tokenizer) -> Subject {
         let names = facts.weights.iter().map(|weight| weight.name.clone());
+        let weights = names.zip(weights).into_map();
+        let too_large = |x: &Numbers| match x {
+            Numbers::Single(x) => x.iter().any(|x| x.abs() > f16::MAX.to_f32()),
+            Numbers::Half(_) => false,
+        };
+        let too_large = weights.iter().filter(|(_, x)| too_large(x)).map(|(name, _)| name.clone()).collect();
         Subject {
             name: facts.name.clone(),
             config: facts.config.clone(),
             inputs: BTreeMap::new(),
             weights: None,
-            opened: Some(Self { weights: names.zip(weights).collect() }),
+            opened: Some(Self { weights, too_large }),
             reader: Box::new(Pieces { tokenizer }),
             held: None,
             trained: None,
+        }
+    }
+
+    /// Whether there is a weight of this name; what a variant has of its own has none.
+    pub fn has(&self, name: &str) -> bool {
+        self.weights.contains_key(name)
+    }
+
+    /// Whether half precision holds every number of a weight that there is.
+    pub fn fits_half(&self, name: &str) -> bool {
+        self.has(name) && !self.too_large.contains(name)
+    }
+
+    /// Some numbers of a weight as a buffer of this type holds them: halves that are halves here are copied as they are.
+    pub fn bytes(&self, name: &str, range: Range<usize>, ty: &TensorType) -> Vec<u8> {
+        match (&self.weights[name], ty.dtype) {
+            (Numbers::Half(x), Dtype::F16) => bytemuck::cast_slice(&x[range]).to_vec(),
+            (Numbers::Single(x), _) => ty.stored(&x[range]).into_owned(),
+            _ => ty.stored(&self.numbers(name, range)).into_owned(),
         }
     }
 
@@ -82,11 +110,11 @@ impl Opened {
         all
     }
 
-    /// Everything that a part of the model reads. What a variant has of its own is drawn.
-    pub fn inputs(&self, part: &Alone, x: Vec<f32>) -> BTreeMap<String, Data<f32>> {
+    /// Everything that a part of the model reads but for what is `there` already. What a variant has of its own is drawn.
+    pub fn inputs(&self, part: &Alone, x: Vec<f32>, there: &dyn Fn(&str) -> bool) -> BTreeMap<String, Data<f32>> {
         let mut inputs = BTreeMap::from([("x".to_owned(), Data::Real(x))]);
-        for parameter in &part.parameters {
-            let data = if self.weights.contains_key(&parameter.name) {
+        for parameter in part.parameters.iter().filter(|parameter| !there(&parameter.name)) {
+            let data = if self.has(&parameter.name) {
                 self.numbers(&parameter.name, 0..parameter.len())
             } else {
                 parameter.draw(DRAWN_FROM)

@@ -5,8 +5,8 @@
 //! saying it.
 
 use super::experiment::{
-    Complaint, Experiment, Lookup, MAX_BATCH, MAX_DIM, MAX_HEADS, MAX_LAYER, MAX_LENGTH, MAX_VARIANTS, Pool, Scale,
-    Split, Theme, View, WeightsFrom, registry,
+    Complaint, Experiment, Lookup, MAX_BATCH, MAX_DIM, MAX_HEADS, MAX_LAYER, MAX_LENGTH, MAX_VARIANTS, Pool, Precision,
+    Scale, Split, Theme, View, WeightsFrom, registry,
 };
 use super::train::orders::Pace;
 use super::train::setup::{Against, NUMBERS, TrainSetup};
@@ -84,6 +84,9 @@ pub fn write_with(e: &Experiment, lookup: Lookup) -> Link {
     }
     if e.weights != e.usual_weights() {
         put("weights", e.weights.id());
+    }
+    if e.precision != default.precision {
+        put("precision", e.precision.id());
     }
     for id in &e.variants {
         let (Some(values), Some(known)) = (e.params.get(id), lookup(id)) else { continue };
@@ -254,6 +257,7 @@ impl Reader<'_> {
             "split" => self.choice(key, value, Split::ALL, Split::id, |e| &mut e.split),
             "pool" => self.choice(key, value, Pool::ALL, Pool::id, |e| &mut e.pool),
             "scale" => self.choice(key, value, Scale::ALL, Scale::id, |e| &mut e.scale),
+            "precision" => self.choice(key, value, Precision::ALL, Precision::id, |e| &mut e.precision),
             "weights" => self.choice(key, value, WeightsFrom::ALL, WeightsFrom::id, |e| &mut e.weights),
             "n" => self.size(key, value, 1, MAX_LENGTH, |e| &mut e.n),
             "batch" => self.size(key, value, 1, MAX_BATCH, |e| &mut e.batch),

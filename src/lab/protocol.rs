@@ -288,6 +288,10 @@ pub enum Event {
         model: Option<Box<OpenedFacts>>,
         refused: Option<String>,
     },
+    /// Bytes of the opened model's weights that stay on the device.
+    Resident {
+        bytes: u64,
+    },
     /// What an opened model expects where it was asked, with full attention.
     Guesses {
         guesses: Vec<Guess>,

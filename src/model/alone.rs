@@ -4,7 +4,7 @@
 use super::layers::{Builder, Sequences};
 use super::{ModelConfig, Parameter};
 use crate::gpu::Category;
-use crate::graph::{Graph, Node, TensorType};
+use crate::graph::{Dtype, Graph, Node, TensorType};
 use crate::model::config::{NormPlace, Stack};
 
 /// A part, and the weights that it reads by their names.
@@ -22,9 +22,12 @@ pub enum Wanted {
     Inside,
 }
 
+/// In which precision the matrix of a product is stored, by its name.
+pub type Stored<'a> = &'a dyn Fn(&str) -> Dtype;
+
 /// A layer of a decoder or an encoder on one sequence: reads `x` f32 `[N, d]`. `seed` is what a variant draws from.
-pub fn layer(config: &ModelConfig, layer: usize, n: usize, seed: u64, wanted: Wanted) -> Alone {
-    build(config, n, seed, |b, x| {
+pub fn layer(config: &ModelConfig, layer: usize, n: usize, seed: u64, wanted: Wanted, stored: Stored) -> Alone {
+    build(config, n, seed, stored, |b, x| {
         let one = Sequences { batch: 1, length: n, real: None };
         let y = b.layer(&format!("layers.{layer}"), Stack::Only, layer, x, one, None);
         if wanted == Wanted::Output {
@@ -38,10 +41,10 @@ pub fn layer(config: &ModelConfig, layer: usize, n: usize, seed: u64, wanted: Wa
 }
 
 /// What stands between the embedding and the first layer: reads `x` and gives `y`, both f32 `[N, d]`. None where nothing does.
-pub fn first(config: &ModelConfig, n: usize) -> Option<Alone> {
+pub fn first(config: &ModelConfig, n: usize, stored: Stored) -> Option<Alone> {
     let norms = config.norm == NormPlace::Post;
     norms.then(|| {
-        build(config, n, 0, |b, x| {
+        build(config, n, 0, stored, |b, x| {
             let y = b.norm("embedding.norm", x);
             b.g.output("y", y);
         })
@@ -50,10 +53,10 @@ pub fn first(config: &ModelConfig, n: usize) -> Option<Alone> {
 
 /// What stands between the last layer and the product with the words: reads `x` and gives `y`, both f32 `[N, d]`. None where
 /// nothing does.
-pub fn last(config: &ModelConfig, n: usize) -> Option<Alone> {
+pub fn last(config: &ModelConfig, n: usize, stored: Stored) -> Option<Alone> {
     let norms = config.norm == NormPlace::Pre;
     (norms || config.says_words).then(|| {
-        build(config, n, 0, |b, x| {
+        build(config, n, 0, stored, |b, x| {
             let x = if norms { b.norm("norm", x) } else { x };
             let y = if config.says_words { b.before_words(x) } else { x };
             b.g.output("y", y);
@@ -61,10 +64,11 @@ pub fn last(config: &ModelConfig, n: usize) -> Option<Alone> {
     })
 }
 
-fn build(config: &ModelConfig, n: usize, seed: u64, fill: impl FnOnce(&mut Builder, Node)) -> Alone {
+fn build(config: &ModelConfig, n: usize, seed: u64, stored: Stored, fill: impl FnOnce(&mut Builder, Node)) -> Alone {
     let mut graph = Graph::new();
     let x = graph.input("x", TensorType::f32(&[n, config.d_model]), Category::Activations);
     let mut b = Builder::new(&mut graph, config, None, seed);
+    b.stored = Some(stored);
     fill(&mut b, x);
     let parameters = b.parameters.into_iter().map(|(parameter, _)| parameter).collect();
     Alone { graph, parameters }

@@ -8,7 +8,7 @@ use super::network::Mixing;
 use super::parameters::{Beginning, Parameter};
 use crate::attention::{Inputs, Request, Setup};
 use crate::gpu::Category;
-use crate::graph::{Graph, Node, TensorType, UnaryKind};
+use crate::graph::{Dtype, Graph, Node, TensorType, UnaryKind};
 use std::collections::BTreeMap;
 
 /// What the rows of a matrix are.
@@ -38,11 +38,13 @@ pub(super) struct Builder<'a> {
     /// Dropouts so far: each has a stream of its own.
     dropouts: u32,
     pub seed: u64,
+    /// How the matrix of a product with this name is stored; none where all are in single precision.
+    pub stored: Option<&'a dyn Fn(&str) -> Dtype>,
 }
 
 impl<'a> Builder<'a> {
     pub fn new(g: &'a mut Graph, config: &'a ModelConfig, dropout_seed: Option<Node>, seed: u64) -> Self {
-        Self { g, config, parameters: Vec::new(), mixings: Vec::new(), dropout_seed, dropouts: 0, seed }
+        Self { g, config, parameters: Vec::new(), mixings: Vec::new(), dropout_seed, dropouts: 0, seed, stored: None }
     }
 
     /// What is built inside belongs to a part of the model.
@@ -55,11 +57,12 @@ impl<'a> Builder<'a> {
 
     /// A learned weight.
     pub fn weight(&mut self, name: &str, shape: &[usize], beginning: Beginning) -> Node {
-        self.declare(Parameter { name: name.into(), shape: shape.into(), beginning, learned: true })
+        self.declare(Parameter { name: name.into(), shape: shape.into(), beginning, learned: true }, Dtype::F32)
     }
 
-    fn declare(&mut self, parameter: Parameter) -> Node {
-        let node = self.g.input(&parameter.name, TensorType::f32(&parameter.shape), Category::Parameters);
+    fn declare(&mut self, parameter: Parameter, dtype: Dtype) -> Node {
+        let ty = TensorType { dtype, shape: parameter.shape.clone() };
+        let node = self.g.input(&parameter.name, ty, Category::Parameters);
         self.parameters.push((parameter, node));
         node
     }
@@ -76,7 +79,9 @@ impl<'a> Builder<'a> {
                 Beginning::Uniform((6.0 / (from + to) as f64).sqrt() / smaller)
             }
         };
-        let weight = self.weight(&format!("{name}.weight"), &[from, to], beginning);
+        let matrix = Parameter { name: format!("{name}.weight"), shape: vec![from, to], beginning, learned: true };
+        let dtype = self.stored.map_or(Dtype::F32, |stored| stored(&matrix.name));
+        let weight = self.declare(matrix, dtype);
         let bias = self.weight(&format!("{name}.bias"), &[to], Beginning::Zeros);
         self.g.stage(stage, |g| {
             let product = g.matmul(x, weight);
@@ -220,12 +225,13 @@ impl<'a> Builder<'a> {
             let node = if extra.differentiable && extra.shape != of_more.shape {
                 self.for_each_token(&own, x, &extra.shape, setup)
             } else {
-                self.declare(Parameter {
+                let drawn = Parameter {
                     name: own,
                     shape: extra.shape.clone(),
                     learned: extra.differentiable,
                     beginning: Beginning::Drawn(extra.clone(), setup.seed),
-                })
+                };
+                self.declare(drawn, Dtype::F32)
             };
             nodes.insert(extra.name, node);
         }

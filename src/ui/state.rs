@@ -34,6 +34,8 @@ pub struct Session {
     pub opened: Option<OpenedFacts>,
     /// Why a model was not opened.
     pub not_opened: Option<String>,
+    /// Bytes of its weights that stay on the device.
+    pub resident: u64,
     /// What the opened model expects, by position.
     pub guesses: Vec<Guess>,
     /// Whose queries, keys and values the plates show.
@@ -342,6 +344,7 @@ impl Lab {
                 session.not_opened().set(refused);
                 self.take_opened(model.map(|model| *model));
             }
+            Event::Resident { bytes } => session.resident().set(bytes),
             Event::Guesses { guesses } => session.guesses().set(guesses),
             Event::Decided { plate, variant, head, length, parts } => {
                 let decided = Some(Arc::new(Decided { variant, head, length, parts }));

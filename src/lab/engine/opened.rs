@@ -1,14 +1,16 @@
-//! Models that the visitor opens: read part by part, and run layer by layer, so that a device holds the weights of one layer at a
-//! time and of no table at all.
+//! Models that the visitor opens: read part by part, and run layer by layer, so that a device need hold the weights of one layer
+//! only, and of tables no more than is looked at.
 
 use super::Engine;
 use super::device::{Device, Fault};
 use super::inbox::Watch;
 use super::pause::Pacer;
+use super::prepared::Prepared;
+use super::resident::{Here, Piece};
 use super::subject::flops;
 use crate::gpu::Category;
-use crate::graph::plan::plan;
-use crate::graph::{Data, Graph, TensorType};
+use crate::graph::plan::{Plan, plan};
+use crate::graph::{Data, Dtype, Graph, TensorType};
 use crate::lab::experiment::WeightsFrom;
 use crate::lab::opened::{DRAWN_FROM, Opened, OpenedFacts};
 use crate::lab::protocol::{Command, Event, Guess};
@@ -18,6 +20,7 @@ use crate::model::{Architecture, Mixer, ModelConfig};
 use crate::reading::{Numbers, Opener, Source};
 use crate::task::Qkv;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::rc::Rc;
 
 /// Bytes of words, and of their logits, that a device holds at once.
@@ -134,7 +137,7 @@ impl Engine {
     fn close_quietly(&mut self) {
         self.subjects.opened = None;
         self.subjects.opened_facts = None;
-        self.subjects.walk = None;
+        self.subjects.resident.clear();
         self.subjects.forget();
     }
 
@@ -164,10 +167,10 @@ impl Engine {
         let walk = self.go(walk, layer, &tell, watch).await;
         tell(layer + 1);
         let walk = walk?;
-        let inside = alone::layer(&subject.config, layer, ids.len(), DRAWN_FROM, Wanted::Inside);
-        let given = model.inputs(&inside, walk.states[layer].clone());
+        let inside = alone::layer(&subject.config, layer, ids.len(), DRAWN_FROM, Wanted::Inside, &self.stored(model));
+        let x = walk.states[layer].clone();
         self.subjects.walk = Some(walk);
-        let [q, k, v] = self.evaluate(inside.graph, given, ["q", "k", "v"], watch).await?;
+        let [q, k, v] = self.part(model, inside, x, ["q", "k", "v"], watch).await?;
         Ok(Some(Qkv { q, k, v }))
     }
 
@@ -181,8 +184,8 @@ impl Engine {
     ) -> Result<Walk, Fault> {
         let model = subject.opened.as_ref().expect("it is an opened model");
         let mut x = model.embedded(ids, config.d_model);
-        if let Some(first) = alone::first(config, ids.len()) {
-            x = self.part(model, first, x, watch).await?;
+        if let Some(first) = alone::first(config, ids.len(), &self.stored(model)) {
+            [x] = self.part(model, first, x, ["y"], watch).await?;
         }
         let (subject, ids) = (subject.clone(), Rc::new(ids.to_vec()));
         Ok(Walk { subject, config: config.clone(), ids, states: vec![x] })
@@ -194,26 +197,66 @@ impl Engine {
         while walk.states.len() <= layer {
             let at = walk.states.len() - 1;
             tell(at);
-            let part = alone::layer(&walk.config, at, walk.ids.len(), DRAWN_FROM, Wanted::Output);
-            let y = self.part(model, part, walk.states[at].clone(), watch).await?;
+            let stored = self.stored(model);
+            let part = alone::layer(&walk.config, at, walk.ids.len(), DRAWN_FROM, Wanted::Output, &stored);
+            let [y] = self.part(model, part, walk.states[at].clone(), ["y"], watch).await?;
             walk.states.push(y);
         }
         Ok(walk)
     }
 
-    /// `y` of a part of a model.
-    async fn part(&self, model: &Opened, part: Alone, x: Vec<f32>, watch: &Watch) -> Result<Vec<f32>, Fault> {
-        let most = plan(&part.graph, &self.device.context()).program.buffers.iter().map(|b| b.bytes).max().unwrap_or(0);
-        if most > self.device.tensor_bytes() {
+    /// Outputs of a part of a model, with its weights from where they are.
+    async fn part<const K: usize>(
+        &self,
+        model: &Opened,
+        part: Alone,
+        x: Vec<f32>,
+        names: [&str; K],
+        watch: &Watch,
+    ) -> Result<[Vec<f32>; K], Fault> {
+        let weight = |name, ty: &TensorType| model.has(name).then(|| Piece { weight: name, range: 0..ty.len() });
+        let (device, planned) = self.fitting(&part.graph)?;
+        let here = self.subjects.resident.buffers(device, model, &planned, weight).await?;
+        let inputs = |here: &Here| {
+            let there = |name: &str| planned.inputs.get(name).is_some_and(|(id, _)| here.contains_key(id));
+            model.inputs(&part, x.clone(), &there)
+        };
+        let given = inputs(&here);
+        match Prepared::sharing(device, part.graph.clone(), planned.clone(), &here).await {
+            // There is no room for what is computed beside what stays.
+            Err(Fault::Refused { .. }) if self.subjects.resident.give_up() => {
+                drop(here);
+                let prepared = Prepared::of_graph(device, part.graph.clone(), planned.clone()).await?;
+                Self::run_once(prepared, inputs(&Here::new()), names, watch).await
+            }
+            prepared => Self::run_once(prepared?, given, names, watch).await,
+        }
+    }
+
+    /// Where a graph runs, and its plan there, if none of its buffers is too large.
+    fn fitting(&self, graph: &Graph) -> Result<(&Device, Plan), Fault> {
+        let device = self.device_for(graph);
+        let plan = plan(graph, &device.context());
+        let most = plan.program.buffers.iter().map(|b| b.bytes).max().unwrap_or(0);
+        if most > device.tensor_bytes() {
             return Err(Fault::refused(format!(
                 "a layer of the model needs one buffer of {} MiB; this device takes {} MiB",
                 most >> 20,
-                self.device.tensor_bytes() >> 20
+                device.tensor_bytes() >> 20
             )));
         }
-        let given = model.inputs(&part, x);
-        let [y] = self.evaluate(part.graph, given, ["y"], watch).await?;
-        Ok(y)
+        Ok((device, plan))
+    }
+
+    /// How the device holds the matrices of products.
+    fn stored<'a>(&'a self, model: &'a Opened) -> impl Fn(&str) -> Dtype + 'a {
+        |name| self.subjects.resident.dtype(model, name)
+    }
+
+    pub(super) fn tell_resident(&self) {
+        if let Some(bytes) = self.subjects.resident.news() {
+            self.emit(Event::Resident { bytes });
+        }
     }
 
     /// Mean cross-entropy on a text with another attention in all layers, as [`Subject::on_text`] asks for it; with full attention
@@ -281,7 +324,9 @@ impl Engine {
             None => self.begin(subject, &config, &shown, watch).await?,
         };
         let walk = self.go(walk, config.layers, &|_| {}, watch).await?;
-        let said = self.expect(subject, walk.states[config.layers].clone(), &targets, watch).await?;
+        let said = self.expect(subject, walk.states[config.layers].clone(), &targets, watch).await;
+        self.tell_resident();
+        let said = said?;
         if as_trained && is_decoder {
             self.subjects.walk = Some(walk);
         }
@@ -297,21 +342,14 @@ impl Engine {
     async fn expect(&self, subject: &Subject, mut x: Vec<f32>, targets: &[u32], watch: &Watch) -> Result<Said, Fault> {
         let (model, config) = (subject.opened.as_ref().expect("it is an opened model"), &subject.config);
         let (n, d) = (targets.len(), config.d_model);
-        if let Some(last) = alone::last(config, n) {
-            x = self.part(model, last, x, watch).await?;
+        if let Some(last) = alone::last(config, n, &self.stored(model)) {
+            [x] = self.part(model, last, x, ["y"], watch).await?;
         }
         let mut rows = vec![Row::default(); n];
         let most = (CHUNK_BYTES / (4 * d.max(n))).max(1);
         for from in (0..config.vocabulary).step_by(most) {
             let to = config.vocabulary.min(from + most);
-            let mut g = Graph::new();
-            let h = g.input("x", TensorType::f32(&[n, d]), Category::Activations);
-            let words = g.input("words", TensorType::f32(&[to - from, d]), Category::Parameters);
-            let logits = g.matmul_nt(h, words, 1.0);
-            g.output("logits", logits);
-            let words = model.numbers("embedding.weight", from * d..to * d);
-            let given = [("x", x.clone()), ("words", words)].map(|(name, x)| (name.to_owned(), Data::Real(x)));
-            let [logits] = self.evaluate(g, BTreeMap::from(given), ["logits"], watch).await?;
+            let logits = self.logits(model, &x, [n, d], from..to, watch).await?;
             let bias = config.says_words.then(|| model.numbers("words.bias", from..to));
             for (row, (logits, target)) in rows.iter_mut().zip(logits.chunks_exact(to - from).zip(targets)) {
                 for (at, &logit) in logits.iter().enumerate() {
@@ -326,8 +364,37 @@ impl Engine {
         })
     }
 
+    /// The product of rows `[N, d]` with some of the words, `[N, words]`.
+    async fn logits(
+        &self,
+        model: &Opened,
+        x: &[f32],
+        [n, d]: [usize; 2],
+        words: Range<usize>,
+        watch: &Watch,
+    ) -> Result<Vec<f32>, Fault> {
+        const TABLE: &str = "embedding.weight";
+        let mut g = Graph::new();
+        let h = g.input("x", TensorType::f32(&[n, d]), Category::Activations);
+        let table = TensorType { dtype: (self.stored(model))(TABLE), shape: vec![words.len(), d] };
+        let table = g.input("words", table, Category::Parameters);
+        let logits = g.matmul_nt(h, table, 1.0);
+        g.output("logits", logits);
+        let range = words.start * d..words.end * d;
+        let some = |name, _: &TensorType| (name == "words").then(|| Piece { weight: TABLE, range: range.clone() });
+        let (device, plan) = self.fitting(&g)?;
+        let here = self.subjects.resident.buffers(device, model, &plan, some).await?;
+        let mut inputs = BTreeMap::from([("x".to_owned(), Data::Real(x.to_vec()))]);
+        if here.is_empty() {
+            inputs.insert("words".into(), Data::Real(model.numbers(TABLE, range.clone())));
+        }
+        let prepared = Prepared::sharing(device, g, plan, &here).await?;
+        let [logits] = Self::run_once(prepared, inputs, ["logits"], watch).await?;
+        Ok(logits)
+    }
+
     fn flops_of_layers(&self, config: &ModelConfig, layers: usize, n: usize) -> u64 {
-        layers as u64 * flops(&alone::layer(config, 0, n, DRAWN_FROM, Wanted::Output).graph)
+        layers as u64 * flops(&alone::layer(config, 0, n, DRAWN_FROM, Wanted::Output, &|_| Dtype::F32).graph)
     }
 }
 

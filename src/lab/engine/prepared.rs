@@ -4,12 +4,12 @@ use super::device::{Device, Fault};
 use super::inbox::Watch;
 use super::pause::Pacer;
 use crate::attention::{Built, Decision, Effective, Refusal, Request, Setup, Variant};
-use crate::gpu::{Buffer, Replay, now_ms};
+use crate::gpu::{Buffer, BufferId, Replay, now_ms};
 use crate::graph::plan::{Plan, plan};
 use crate::graph::{Data, Graph, TensorType, cpu};
 use crate::measure::fit::largest;
 use crate::task::Qkv;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::rc::Rc;
 
@@ -112,8 +112,18 @@ impl Prepared {
 
     /// The same for any graph and its plan.
     pub async fn of_graph(device: &Device, graph: Graph, plan: Plan) -> Result<Self, Fault> {
+        Self::sharing(device, graph, plan, &HashMap::new()).await
+    }
+
+    /// The same with some of a GPU's buffers taken from elsewhere.
+    pub async fn sharing(
+        device: &Device,
+        graph: Graph,
+        plan: Plan,
+        given: &HashMap<BufferId, Rc<Buffer>>,
+    ) -> Result<Self, Fault> {
         let place = match device {
-            Device::Gpu(gpu) => Place::Gpu(Box::new(Replay::new(gpu, &plan.program).await?)),
+            Device::Gpu(gpu) => Place::Gpu(Box::new(Replay::sharing(gpu, &plan.program, given).await?)),
             Device::Cpu => Place::Cpu { inputs: BTreeMap::new(), outputs: BTreeMap::new() },
         };
         Ok(Self { graph, plan, place })
@@ -136,8 +146,8 @@ impl Prepared {
     pub fn write(&mut self, name: &str, values: &[f32]) -> Result<(), Fault> {
         match &mut self.place {
             Place::Gpu(replay) => {
-                if let Some((buffer, _)) = self.plan.inputs.get(name) {
-                    replay.write(*buffer, bytemuck::cast_slice(values))?;
+                if let Some((buffer, ty)) = self.plan.inputs.get(name) {
+                    replay.write(*buffer, &ty.stored(values))?;
                 }
             }
             Place::Cpu { inputs, .. } => {
@@ -152,9 +162,9 @@ impl Prepared {
         match &mut self.place {
             Place::Gpu(replay) => {
                 for (name, data) in values {
-                    let Some((buffer, _)) = self.plan.inputs.get(&name) else { continue };
+                    let Some((buffer, ty)) = self.plan.inputs.get(&name) else { continue };
                     match data {
-                        Data::Real(x) => replay.write(*buffer, bytemuck::cast_slice(&x))?,
+                        Data::Real(x) => replay.write(*buffer, &ty.stored(&x))?,
                         Data::Index(x) => replay.write(*buffer, bytemuck::cast_slice(&x))?,
                     }
                 }

@@ -7,6 +7,7 @@ use super::explore::Explored;
 use super::inbox::Watch;
 use super::opened::{Heard, Walk};
 use super::prepared::Prepared;
+use super::resident::Resident;
 use crate::graph::plan::plan;
 use crate::graph::{Data, Graph};
 use crate::lab::experiment::{Experiment, WeightsFrom};
@@ -39,6 +40,8 @@ pub(super) struct Subjects {
     /// How far a text has come through it.
     pub walk: Option<Walk>,
     pub heard: Heard,
+    /// Its weights on the device.
+    pub resident: Resident,
     /// Losses with full attention on held-out sequences, by the model's name.
     full_losses: BTreeMap<String, f64>,
     /// What was read last.
@@ -49,6 +52,7 @@ impl Subjects {
     /// Forgets what was read last.
     pub fn forget(&mut self) {
         self.last = None;
+        self.walk = None;
         self.heard = Heard::default();
     }
 }
@@ -116,6 +120,7 @@ impl Engine {
             });
         }
         self.emit(Event::Subject { subject: Box::new(facts) });
+        self.tell_resident();
         Ok((e, seen))
     }
 
@@ -136,6 +141,11 @@ impl Engine {
 
     /// The model that an experiment asks for; none where it asks for none.
     fn wanted(&mut self, e: &Experiment) -> Result<Option<Rc<Subject>>, WhyDrawn> {
+        if e.weights != WeightsFrom::Opened {
+            self.subjects.resident.clear();
+        } else if self.subjects.resident.set_precision(e.precision) {
+            self.subjects.forget();
+        }
         let file = match e.weights {
             WeightsFrom::Drawn => return Ok(None),
             WeightsFrom::Opened => {
@@ -243,9 +253,23 @@ impl Engine {
         names: [&str; K],
         watch: &Watch,
     ) -> Result<[Vec<f32>; K], Fault> {
-        let device = if flops(&graph) < FEW_FLOPS { &Device::Cpu } else { &self.device };
+        let device = self.device_for(&graph);
         let plan = plan(&graph, &device.context());
-        let mut prepared = Prepared::of_graph(device, graph, plan).await?;
+        let prepared = Prepared::of_graph(device, graph, plan).await?;
+        Self::run_once(prepared, inputs, names, watch).await
+    }
+
+    /// Where a graph that is run once is run.
+    pub(super) fn device_for(&self, graph: &Graph) -> &Device {
+        if flops(graph) < FEW_FLOPS { &Device::Cpu } else { &self.device }
+    }
+
+    pub(super) async fn run_once<const K: usize>(
+        mut prepared: Prepared,
+        inputs: BTreeMap<String, Data<f32>>,
+        names: [&str; K],
+        watch: &Watch,
+    ) -> Result<[Vec<f32>; K], Fault> {
         prepared.write_values(inputs)?;
         prepared.run(watch).await?;
         let mut outputs = [const { Vec::new() }; K];

@@ -90,6 +90,7 @@ fn experiment(r: &mut Random) -> Experiment {
         head: r.below(heads),
         seed: r.next(),
         weights: WeightsFrom::ALL[r.below(3)],
+        precision: Precision::ALL[r.below(2)],
         text,
         split: Split::ALL[r.below(2)],
         pool: Pool::ALL[r.below(2)],

@@ -1,9 +1,10 @@
 //! Opening a model that others made: its files are chosen or dropped, read in the worker, and shown in the place Attention.
 
+use super::numbers::Origin;
 use super::text_input::Tokens;
-use crate::lab::experiment::WeightsFrom;
+use crate::lab::experiment::{Precision, WeightsFrom};
 use crate::lab::opened::OpenedFacts;
-use crate::lab::protocol::Command;
+use crate::lab::protocol::{Backend, Command, Provenance};
 use crate::ui::state::{Lab, SessionStoreFields, use_lab};
 use crate::ui::texts::{fill, t};
 use crate::ui::{browser, format};
@@ -32,6 +33,8 @@ pub fn OpenModel() -> impl IntoView {
             open(lab, event.data_transfer().and_then(|data| data.files()));
         }
     });
+    let precision = lab.of(|e| e.precision);
+    let has_gpu = move || session.backend().get() == Backend::Gpu;
     let opening = Memo::new(move |_| session.opening().get());
     view! {
         <div id="open-model-part">
@@ -56,6 +59,17 @@ pub fn OpenModel() -> impl IntoView {
             {move || session.opened().get().map(|model| view! {
                 <p id="opened">{said(&model)}" "
                     <button type="button" class="plain" on:click=move |_| lab.send_now(Command::Close)>{t("open.close")}</button></p>
+                <Show when=has_gpu>
+                    <label class="control check"><input type="checkbox" id="precision" prop:checked=move || precision.get() == Precision::Half
+                        on:change:target=move |ev| {
+                            let half = ev.target().checked();
+                            lab.edit(|e| e.precision = if half { Precision::Half } else { Precision::Single });
+                        }/><span>{t("open.half")}</span><span class="meaning">{t("open.half_meaning")}</span></label>
+                </Show>
+                <Show when=move || { session.resident().get() > 0 }>
+                    <p class="meaning quiet" id="resident">{move || fill("open.resident", &[("bytes", &format::bytes(session.resident().get()))])}" "
+                        <Origin of=Provenance::Measured/></p>
+                </Show>
             })}
         </div>
     }

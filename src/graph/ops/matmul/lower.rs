@@ -35,9 +35,18 @@ const _: () = assert!(size_of::<Reduce>() as u32 == gpu::uniform_bytes("ops/matm
 /// Invocations of one workgroup of the reduction.
 const REDUCE_LANES: usize = 64;
 
-pub(super) fn lower(op: &Matmul, geometry: &Geometry, half: bool, context: &LowerContext) -> Lowered {
+/// In which precision operands and result are stored.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Storage {
+    Single,
+    Half,
+    /// Single, but for B.
+    Packed,
+}
+
+pub(super) fn lower(op: &Matmul, geometry: &Geometry, storage: Storage, context: &LowerContext) -> Lowered {
     let mut tile = Tile::choose(geometry, context);
-    if half {
+    if storage == Storage::Half {
         // Parts would be added up in half precision.
         tile.splits = 1;
     }
@@ -49,7 +58,7 @@ pub(super) fn lower(op: &Matmul, geometry: &Geometry, half: bool, context: &Lowe
     consts.push(("TRANS_B", f64::from(u8::from(op.trans_b))));
     let c = if parts > 1 { Slot::Scratch(0) } else { Slot::Out(0) };
     let product = Dispatch {
-        source: Source::Table(source(tile.family, half, geometry.is_aligned())),
+        source: Source::Table(source(tile.family, storage, geometry.is_aligned())),
         entry,
         consts,
         uniform: bytemuck::bytes_of(&uniform(op, geometry, &splits)).to_vec(),
@@ -73,16 +82,20 @@ pub(super) fn lower(op: &Matmul, geometry: &Geometry, half: bool, context: &Lowe
     Lowered { dispatches: vec![product, reduce], scratch: vec![(len * parts * 4) as u64] }
 }
 
-fn source(family: Family, half: bool, aligned: bool) -> &'static str {
-    match (half, family, aligned) {
-        (false, Family::Subgroup, true) => "ops/matmul+subgroups",
-        (false, Family::Subgroup, false) => "ops/matmul+subgroups+scalar",
-        (false, _, true) => "ops/matmul",
-        (false, _, false) => "ops/matmul+scalar",
-        (true, Family::Subgroup, true) => "ops/matmul+f16+subgroups",
-        (true, Family::Subgroup, false) => "ops/matmul+f16+subgroups+scalar",
-        (true, _, true) => "ops/matmul+f16",
-        (true, _, false) => "ops/matmul+f16+scalar",
+fn source(family: Family, storage: Storage, aligned: bool) -> &'static str {
+    match (storage, family, aligned) {
+        (Storage::Single, Family::Subgroup, true) => "ops/matmul+subgroups",
+        (Storage::Single, Family::Subgroup, false) => "ops/matmul+subgroups+scalar",
+        (Storage::Single, _, true) => "ops/matmul",
+        (Storage::Single, _, false) => "ops/matmul+scalar",
+        (Storage::Half, Family::Subgroup, true) => "ops/matmul+f16+subgroups",
+        (Storage::Half, Family::Subgroup, false) => "ops/matmul+f16+subgroups+scalar",
+        (Storage::Half, _, true) => "ops/matmul+f16",
+        (Storage::Half, _, false) => "ops/matmul+f16+scalar",
+        (Storage::Packed, Family::Subgroup, true) => "ops/matmul+packed+subgroups",
+        (Storage::Packed, Family::Subgroup, false) => "ops/matmul+packed+subgroups+scalar",
+        (Storage::Packed, _, true) => "ops/matmul+packed",
+        (Storage::Packed, _, false) => "ops/matmul+packed+scalar",
     }
 }
 

@@ -3,6 +3,8 @@
 //! Axes before the last two are a batch and broadcast like NumPy's. A batch axis that the result lacks is contracted as
 //! well, `C = alpha · Σ_p op(A)_p op(B)_p`: that is the gradient of a broadcast operand, so that it needs no second pass
 //! and no batch of intermediate products.
+//!
+//! A and B are stored alike, or A in single and B in half precision: weights that take half the memory, on every adapter.
 
 mod lower;
 mod shape;
@@ -18,6 +20,7 @@ use crate::graph::{
     Cost, Data, Dtype, Float, GradContext, Graph, LowerContext, Lowered, Matrix, Node, Op, ShapeError, TensorType,
     Tunable,
 };
+use lower::Storage;
 
 /// The product's settings; see the module.
 #[derive(Clone, Debug, PartialEq)]
@@ -98,8 +101,11 @@ impl Op for Matmul {
         let [a, b] = inputs else {
             return Err(ShapeError(format!("takes two tensors, got {}", inputs.len())));
         };
-        if a.dtype == Dtype::U32 || b.dtype != a.dtype {
-            return Err(ShapeError(format!("takes two of f32 or two of f16, got {:?} and {:?}", a.dtype, b.dtype)));
+        if a.dtype == Dtype::U32 || !(b.dtype == a.dtype || b.dtype == Dtype::F16) {
+            return Err(ShapeError(format!(
+                "takes two of f32, two of f16, or f32 and f16, got {:?} and {:?}",
+                a.dtype, b.dtype
+            )));
         }
         let geometry = self.geometry(&a.shape, &b.shape)?;
         Ok(vec![TensorType { dtype: a.dtype, shape: geometry.out }])
@@ -115,6 +121,7 @@ impl Op for Matmul {
     fn grad(&self, g: &mut Graph, context: &GradContext) -> Vec<Option<Node>> {
         let Some(dc) = context.douts[0] else { return vec![None, None] };
         let [a, b] = [context.inputs[0], context.inputs[1]];
+        let stored = [a, b].map(|x| g.ty(x).dtype);
         let batch_of = |g: &Graph, node: Node| {
             let shape = g.shape(node);
             Some(shape[..shape.len() - 2].to_vec())
@@ -124,14 +131,18 @@ impl Op for Matmul {
         let batch_a = batch_of(g, a);
         let da = match self.trans_a {
             false => g.matmul_with(product(false, !self.trans_b, batch_a), dc, b),
-            true => g.matmul_with(product(self.trans_b, true, batch_a), b, dc),
+            true => {
+                // Where precisions differ, the first is the single one.
+                let b = g.cast(b, stored[0]);
+                g.matmul_with(product(self.trans_b, true, batch_a), b, dc)
+            }
         };
         let batch_b = batch_of(g, b);
         let db = match self.trans_b {
             false => g.matmul_with(product(!self.trans_a, false, batch_b), a, dc),
             true => g.matmul_with(product(true, self.trans_a, batch_b), dc, a),
         };
-        vec![Some(da), Some(db)]
+        vec![Some(da), Some(g.cast(db, stored[1]))]
     }
 
     fn tunable(&self, context: &LowerContext, inputs: &[&TensorType]) -> Option<Tunable> {
@@ -142,6 +153,11 @@ impl Op for Matmul {
 
     fn lower(&self, context: &LowerContext, inputs: &[&TensorType], _: &[TensorType]) -> Lowered {
         let geometry = self.geometry(&inputs[0].shape, &inputs[1].shape).expect("the shape rule has passed");
-        lower::lower(self, &geometry.folded(), inputs[0].dtype == Dtype::F16, context)
+        let storage = match [inputs[0].dtype, inputs[1].dtype] {
+            [Dtype::F16, _] => Storage::Half,
+            [_, Dtype::F16] => Storage::Packed,
+            _ => Storage::Single,
+        };
+        lower::lower(self, &geometry.folded(), storage, context)
     }
 }
