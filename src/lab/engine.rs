@@ -8,6 +8,7 @@ mod device;
 mod draw;
 mod explore;
 mod forms;
+mod heard;
 mod inbox;
 mod opened;
 mod painter;

@@ -29,8 +29,8 @@ pub(super) struct Resident {
 pub(super) type Here = HashMap<BufferId, Rc<Buffer>>;
 
 /// Some numbers of a weight.
-pub(super) struct Piece<'a> {
-    pub weight: &'a str,
+pub(super) struct Piece {
+    pub weight: String,
     pub range: Range<usize>,
 }
 
@@ -73,12 +73,12 @@ impl Resident {
     }
 
     /// The device's buffers of those inputs of a plan that `piece` says are weights; none on the CPU or where there is no room.
-    pub async fn buffers<'a>(
+    pub async fn buffers(
         &self,
         device: &Device,
         model: &Opened,
-        plan: &'a Plan,
-        piece: impl Fn(&'a str, &TensorType) -> Option<Piece<'a>>,
+        plan: &Plan,
+        piece: &dyn Fn(&str, &TensorType) -> Option<Piece>,
     ) -> Result<Here, Fault> {
         let mut all = Here::new();
         let Device::Gpu(gpu) = device else { return Ok(all) };
@@ -97,7 +97,7 @@ impl Resident {
         &self,
         gpu: &Gpu,
         model: &Opened,
-        Piece { weight, range }: Piece<'_>,
+        Piece { weight, range }: Piece,
         ty: &TensorType,
         room: u64,
     ) -> Result<Option<Rc<Buffer>>, Fault> {
@@ -112,7 +112,7 @@ impl Resident {
             self.give_up();
             return Ok(None);
         }
-        match gpu.filled(&key, Category::Parameters, &model.bytes(weight, range, ty)).await {
+        match gpu.filled(&key, Category::Parameters, &model.bytes(&weight, range, ty)).await {
             Ok(buffer) => {
                 let buffer = Rc::new(buffer);
                 self.buffers.borrow_mut().insert(key, buffer.clone());

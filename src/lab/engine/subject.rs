@@ -4,8 +4,9 @@
 use super::Engine;
 use super::device::{Device, Fault};
 use super::explore::Explored;
+use super::heard::Heard;
 use super::inbox::Watch;
-use super::opened::{Heard, Walk};
+use super::opened::Walk;
 use super::prepared::Prepared;
 use super::resident::Resident;
 use crate::graph::plan::plan;
@@ -241,42 +242,27 @@ impl Engine {
         }
         let mut inputs = subject.inputs.clone();
         inputs.insert("tokens".into(), Data::Index(ids.to_vec()));
-        let [q, k, v] = self.evaluate(graph, inputs, ["q", "k", "v"], watch).await?;
-        Ok(Some(Qkv { q, k, v }))
+        let outputs = self.evaluate(graph, inputs, &["q", "k", "v"], watch).await?;
+        Ok(Some(qkv_of(outputs)))
     }
 
     /// Outputs of a graph that is run once.
-    pub(super) async fn evaluate<const K: usize>(
+    pub(super) async fn evaluate(
         &self,
         graph: Graph,
         inputs: BTreeMap<String, Data<f32>>,
-        names: [&str; K],
+        names: &[&str],
         watch: &Watch,
-    ) -> Result<[Vec<f32>; K], Fault> {
+    ) -> Result<Vec<Vec<f32>>, Fault> {
         let device = self.device_for(&graph);
         let plan = plan(&graph, &device.context());
         let prepared = Prepared::of_graph(device, graph, plan).await?;
-        Self::run_once(prepared, inputs, names, watch).await
+        run_once(prepared, inputs, names, watch).await
     }
 
     /// Where a graph that is run once is run.
     pub(super) fn device_for(&self, graph: &Graph) -> &Device {
         if flops(graph) < FEW_FLOPS { &Device::Cpu } else { &self.device }
-    }
-
-    pub(super) async fn run_once<const K: usize>(
-        mut prepared: Prepared,
-        inputs: BTreeMap<String, Data<f32>>,
-        names: [&str; K],
-        watch: &Watch,
-    ) -> Result<[Vec<f32>; K], Fault> {
-        prepared.write_values(inputs)?;
-        prepared.run(watch).await?;
-        let mut outputs = [const { Vec::new() }; K];
-        for (output, name) in outputs.iter_mut().zip(names) {
-            *output = prepared.read(name).await?;
-        }
-        Ok(outputs)
     }
 
     /// Says what a plate's variant does to the model that is shown.
@@ -324,9 +310,31 @@ impl Engine {
         if flops(&graph) > self.device.most_flops() / 10 {
             return Ok(None);
         }
-        let [losses] = self.evaluate(graph, inputs, ["losses"], watch).await?;
-        Ok(Some(losses.iter().map(|&x| f64::from(x)).sum::<f64>() / f64::from(count)))
+        let losses = self.evaluate(graph, inputs, &["losses"], watch).await?;
+        Ok(Some(losses[0].iter().map(|&x| f64::from(x)).sum::<f64>() / f64::from(count)))
     }
+}
+
+/// Outputs of a graph that is ready, in the order of their names.
+pub(super) async fn run_once(
+    mut prepared: Prepared,
+    inputs: BTreeMap<String, Data<f32>>,
+    names: &[&str],
+    watch: &Watch,
+) -> Result<Vec<Vec<f32>>, Fault> {
+    prepared.write_values(inputs)?;
+    prepared.run(watch).await?;
+    let mut outputs = Vec::new();
+    for name in names {
+        outputs.push(prepared.read(name).await?);
+    }
+    Ok(outputs)
+}
+
+/// Outputs `q`, `k` and `v`.
+pub(super) fn qkv_of(outputs: Vec<Vec<f32>>) -> Qkv {
+    let [q, k, v] = outputs.try_into().expect("three outputs");
+    Qkv { q, k, v }
 }
 
 /// The model that is shown, and the variant of a plate with the parameters that it has there.
