@@ -1,6 +1,10 @@
 // Log-log charts of a sweep with Observable Plot, and saving them.
 import { Plot, d3 } from './vendor/charts.js';
 
+// Figures have the marks of the page's language, as everywhere on it.
+if (document.documentElement.lang.startsWith('de')) d3.formatDefaultLocale({ decimal: ',', thousands: '.', grouping: [3], currency: ['', ''] });
+const plain = (n) => d3.format('~g')(n);
+
 // A description is: { kind: 'time' | 'bytes', label, width, series: [{ name, colour, dash, overlay,
 //   points: [{ n, y, lo, hi, tip }], predicted: [{ n, y }] }], ends: [{ n, name, colour }] }
 // Colours are CSS custom properties, so that a chart follows the theme without being drawn anew.
@@ -78,9 +82,9 @@ function drawCurves(element, chart) {
       label: chart.xLabel, labelAnchor: 'center', labelArrow: false, labelOffset: 3.2 * size,
       ...(far
         ? { type: 'log', base: 2, ticks: thinned(distances, ticks), tickFormat: (n) => d3.format(',')(n) }
-        : { ticks, domain: [0, Math.max(...series.flatMap((s) => [...s.line.map((p) => p[0]), ...s.dots.map((d) => d.n)]))], tickFormat: chart.unit === 'seconds' ? (n) => `${n} s` : large }),
+        : { ticks, domain: [0, Math.max(...series.flatMap((s) => [...s.line.map((p) => p[0]), ...s.dots.map((d) => d.n)]))], tickFormat: chart.unit === 'seconds' ? (n) => `${plain(n)} s` : large }),
     },
-    y: { label: null, grid: true, ticks: 5, domain: [0, chart.share ? 1 : top], tickFormat: chart.share ? (y) => `${Math.round(100 * y)} %` : undefined },
+    y: { label: null, grid: true, ticks: 5, domain: [0, chart.share ? 1 : top], tickFormat: chart.share ? (y) => `${Math.round(100 * y)} %` : plain },
     marks: [
       chart.rule && Plot.ruleY([chart.rule.y], { stroke: 'var(--faint)', strokeDasharray: '2 3' }),
       chart.rule && Plot.text([chart.rule], { y: 'y', text: 'name', frameAnchor: 'left', textAnchor: 'start', dy: -0.6 * size, fill: 'var(--faint)' }),
@@ -205,8 +209,8 @@ function thinned(lengths, room) {
 }
 
 function milliseconds(ms) {
-  if (ms >= 1000) return `${d3.format('~g')(ms / 1000)} s`;
-  return ms >= 0.001 ? `${d3.format('~g')(ms)} ms` : `${d3.format('~g')(ms * 1000)} µs`;
+  if (ms >= 1000) return `${plain(ms / 1000)} s`;
+  return ms >= 0.001 ? `${plain(ms)} ms` : `${plain(ms * 1000)} µs`;
 }
 
 function bytes(count) {

@@ -1,12 +1,18 @@
-//! Numbers as people read them: grouped digits, units, three significant digits.
+//! Numbers as people read them in the page's language: grouped digits, units, three significant digits.
+
+use super::texts::t;
 
 /// `16384` as `16,384`.
 pub fn count(value: u64) -> String {
+    grouped(value, t("number.group"))
+}
+
+fn grouped(value: u64, mark: &str) -> String {
     let digits = value.to_string();
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);
     for (at, digit) in digits.chars().enumerate() {
         if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            out.push(',');
+            out.push_str(mark);
         }
         out.push(digit);
     }
@@ -15,6 +21,19 @@ pub fn count(value: u64) -> String {
 
 /// `digits` significant digits, without an exponent between 1e-4 and 1e6.
 pub fn significant(value: f64, digits: usize) -> String {
+    pointed(significant_of(value, digits), t("number.point"))
+}
+
+/// So many digits behind the point.
+pub fn decimals(value: f64, digits: usize) -> String {
+    pointed(format!("{value:.digits$}"), t("number.point"))
+}
+
+fn pointed(number: String, mark: &str) -> String {
+    number.replacen('.', mark, 1)
+}
+
+fn significant_of(value: f64, digits: usize) -> String {
     if value == 0.0 {
         return "0".into();
     }
@@ -99,6 +118,15 @@ mod tests {
         assert_eq!(count(999), "999");
         assert_eq!(count(16_384), "16,384");
         assert_eq!(count(1_234_567), "1,234,567");
+    }
+
+    #[test]
+    fn a_language_has_its_own_marks() {
+        assert_eq!(grouped(1_234_567, "."), "1.234.567");
+        assert_eq!(pointed(significant_of(0.012_345, 3), ","), "0,0123");
+        assert_eq!(pointed(significant_of(1.0e-9, 3), ","), "1,00e-9");
+        assert_eq!(pointed(significant_of(123.456, 3), ","), "123");
+        assert_eq!(decimals(1.006, 2), "1.01");
     }
 
     #[test]

@@ -168,8 +168,8 @@ fn power(law: Option<PowerLaw>) -> AnyView {
     match law {
         None => "–".into_any(),
         Some(law) => {
-            let error = law.error.filter(|e| *e >= 0.005).map(|e| format!(" ± {e:.2}"));
-            view! { "N"<sup>{format!("{:.2}", law.exponent)}</sup><span class="quiet">{error}</span> }.into_any()
+            let error = law.error.filter(|e| *e >= 0.005).map(|e| format!(" ± {}", format::decimals(e, 2)));
+            view! { "N"<sup>{format::decimals(law.exponent, 2)}</sup><span class="quiet">{error}</span> }.into_any()
         }
     }
 }
