@@ -189,8 +189,12 @@ test('the weights are those of a trained model, whose loss another attention cha
   await expect(page.locator('#weights-said')).toContainText('A decoder of 3 layers, 4 heads');
   await expect(page.locator('#layer-picker option')).toHaveCount(3);
   await expect(page.locator('#heads')).toBeHidden();
+  // What is measured meanwhile has the cursor before it again and again, and is told all the same.
+  const box = await page.locator('#plate-0 canvas').boundingBox();
+  for (let i = 0; i < 40; i++) await page.mouse.move(box.x + (0.1 + 0.02 * i) * box.width, box.y + 0.9 * box.height);
   const held = page.locator('#swap tbody tr td').first();
   await expect(held).toHaveText(/^0\.6\d* → [01]\.\d+$/);
+  await expect(page.locator('#numbers tr', { hasText: 'Time of one forward pass' }).locator('td')).toContainText([/\d [mµ]?s/, /\d [mµ]?s/, 'measured']);
   const [before, after] = (await held.textContent()).split(' → ').map(Number);
   expect(after).toBeGreaterThan(before);
   await page.fill('#text', 'Once a red fox named Zelda lived in the castle.');
@@ -231,6 +235,8 @@ test('the page in German has no English sentence of its own left', async ({ lab 
   const page = await lab.open('?v=1&lang=de&variant=sliding_window&n=64');
   await drawn(page);
   await expect(page.locator('#banner-adapter')).toContainText('Prozessor');
+  await expect(page.locator('#numbers')).toContainText(/\d,\d/);
+  await expect(page.locator('#numbers')).not.toContainText(/\d\.\d/);
   await expect(page.locator('#plate-0 .chip')).toHaveAttribute('title', /mit voller Attention trainierten Modell/);
 });
 

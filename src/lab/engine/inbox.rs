@@ -153,7 +153,12 @@ pub struct Watch {
 
 impl Watch {
     pub fn stop(&self) -> bool {
-        self.handle.0.cancels.get() != self.cancels || self.handle.0.queue.borrow().outdates(&self.serving)
+        self.cancelled() || self.handle.0.queue.borrow().outdates(&self.serving)
+    }
+
+    /// Whether it is because the visitor wants it.
+    pub fn cancelled(&self) -> bool {
+        self.handle.0.cancels.get() != self.cancels
     }
 }
 

@@ -57,9 +57,11 @@ pub fn Plate(index: usize) -> impl IntoView {
         let (viewport, dark) = (lab.viewport(), lab.dark());
         lab.send(Command::Show { plate: index, view, head, pool, scale, viewport, width, height, dark });
     });
-    // The engine is asked about the cell under the cursor; asked anew when the matrix has become another one.
+    // The engine is asked about the cell under the cursor; asked anew when the matrix has become another one. Its answer is kept
+    // with the plate, so that whoever followed all of the plate would ask for ever.
+    let picture = Memo::new(move |_| session.plates().with(|p| (p[index].numbers.is_some(), p[index].draws)));
     Effect::new(move |_| {
-        session.plates().with(|plates| plates[index].numbers.is_some());
+        picture.track();
         session.experiment().track();
         if let Some((query, key)) = session.cursor().get()
             && !hidden()
