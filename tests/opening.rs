@@ -1,8 +1,13 @@
 //! Models that a visitor opens, in the engine: what is shown of them against the reference implementation, on what files are
 //! refused, and that nothing else is harmed.
 
+#[path = "opening/layers.rs"]
+mod layers;
 #[path = "opening/resident.rs"]
 mod resident;
+
+#[path = "common/backends.rs"]
+mod backends;
 
 use attention_lab::gpu::Options;
 use attention_lab::lab::experiment::{Experiment, Pool, Scale, View, WeightsFrom};
@@ -11,6 +16,7 @@ use attention_lab::lab::protocol::{Backend, Command, Event, Guess, Numbers, Subj
 use attention_lab::lab::subject::Unread;
 use attention_lab::lab::{Engine, Handle};
 use attention_lab::reading::{CHUNK_BYTES, Opener, Source};
+use backends::backends;
 use pollster::block_on;
 use safetensors::SafeTensors;
 use std::cell::RefCell;
@@ -19,11 +25,6 @@ use std::rc::Rc;
 
 /// The texts whose weights the reference has said.
 const SHOWN: [&str; 2] = ["The gardener's daughter reads", "It's 366 days, naïve brother!"];
-
-fn backends() -> Vec<Backend> {
-    let no_gpu = std::env::var("LAB_NO_GPU").is_ok_and(|v| v == "1");
-    if no_gpu { vec![Backend::Cpu] } else { vec![Backend::Cpu, Backend::Gpu] }
-}
 
 fn path(model: &str, file: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/pretrained").join(model).join(file)

@@ -1,6 +1,9 @@
 //! Trained models in the engine: queries, keys and values of a layer against a plain definition in f64, losses with another
 //! attention, and what is shown where there is no model.
 
+#[path = "common/backends.rs"]
+mod backends;
+
 use attention_lab::attention;
 use attention_lab::gpu::Options;
 use attention_lab::lab::experiment::{Experiment, Pool, Scale, View, WeightsFrom};
@@ -10,14 +13,10 @@ use attention_lab::lab::train::orders::{Doing, News, Order};
 use attention_lab::lab::train::{Run, Weights};
 use attention_lab::lab::{Engine, Handle};
 use attention_lab::task::Split;
+use backends::{again, backends};
 use pollster::block_on;
 use std::cell::RefCell;
 use std::rc::Rc;
-
-fn backends() -> Vec<Backend> {
-    let no_gpu = std::env::var("LAB_NO_GPU").is_ok_and(|v| v == "1");
-    if no_gpu { vec![Backend::Cpu] } else { vec![Backend::Cpu, Backend::Gpu] }
-}
 
 fn file(path: &str) -> Vec<u8> {
     std::fs::read(format!("{}/assets/{path}", env!("CARGO_MANIFEST_DIR"))).unwrap_or_else(|e| panic!("{path}: {e}"))
@@ -189,7 +188,8 @@ fn what_is_shown_are_the_weights_of_the_trained_model() {
 #[test]
 fn another_attention_changes_the_loss_of_a_trained_model() {
     for backend in backends() {
-        for (causal, other) in [(true, "linear"), (false, "nystromformer")] {
+        let models = [(true, "linear"), (false, "nystromformer")];
+        for (causal, other) in models.into_iter().take(if again() { 1 } else { 2 }) {
             let mut e = Experiment { causal, n: 50, ..experiment(&["full", "sliding_window"]) };
             let first = serve(backend, vec![explore(&e)], shipped);
             let full = swapped(&first, 0).expect("losses of full attention");
@@ -213,7 +213,27 @@ fn another_attention_changes_the_loss_of_a_trained_model() {
 }
 
 #[test]
+fn each_layer_alone_is_told_when_asked_for() {
+    for backend in backends() {
+        let e = Experiment { causal: true, n: 50, ..experiment(&["full", "sliding_window"]) };
+        let events = serve(backend, vec![explore(&e), Command::Layers { plate: 1 }], shipped);
+        let [full, all] = swapped(&events, 1).unwrap().text.unwrap();
+        let layers = events.iter().rev().find_map(|event| match event {
+            Event::Prepared { plate: 1, numbers, .. } => Some(numbers.layers.clone()),
+            _ => None,
+        });
+        let layers = layers.expect("it is told");
+        assert!(layers.len() == 3 && layers.iter().all(|loss| loss.is_finite()), "{layers:?}");
+        let most = layers.iter().copied().fold(0.0, f64::max);
+        assert!(most > full + 1e-3 && layers.iter().any(|loss| *loss < all), "{full}, {layers:?}, {all}");
+    }
+}
+
+#[test]
 fn without_a_model_weights_are_drawn_and_it_is_said_why() {
+    if again() {
+        return;
+    }
     let e = experiment(&["full"]);
     let gone = serve(Backend::Cpu, vec![explore(&e)], |handle, path| handle.provide(path, Err("404".into())));
     let broken = serve(Backend::Cpu, vec![explore(&e)], |handle, path| handle.provide(path, Ok(vec![1; 100])));
@@ -275,6 +295,9 @@ fn a_head_alone_and_another_layer_are_those_of_the_model() {
 
 #[test]
 fn fine_tuning_begins_with_the_trained_weights_and_mends_the_loss() {
+    if again() {
+        return;
+    }
     for backend in backends() {
         let e = Experiment { causal: true, ..experiment(&["full", "sliding_window"]) };
         let tune = Command::Train { order: Box::new(Order::FineTune { plate: 1, steps: 30 }) };
@@ -300,6 +323,9 @@ fn fine_tuning_begins_with_the_trained_weights_and_mends_the_loss() {
 
 #[test]
 fn a_run_restarts_with_the_weights_it_began_with() {
+    if again() {
+        return;
+    }
     let weights = Weights::from_bytes(&file("weights/story.safetensors")).unwrap();
     let mut config = weights.config.clone();
     (config.batch, config.evaluation.batches) = (4, 1);

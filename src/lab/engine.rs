@@ -64,15 +64,13 @@ pub struct Engine {
     explored: Option<Explored>,
     /// The device's side of the plates, made when they are first drawn.
     painters: [Option<Painter>; 2],
-    /// Plates whose variant is to be timed when there is nothing else to do.
-    untimed: Vec<usize>,
+    /// What is to be told of which plate when there is nothing else to do, the last one first.
+    looks: Vec<(Look, usize)>,
     stopwatch: Option<Rc<Stopwatch>>,
     effort: Effort,
     /// Set from outside, whatever the device.
     fixed_effort: Option<Effort>,
     tuning: Tuning,
-    /// Plates of whose variant it is to be said what it does to a trained model, when there is nothing else to do.
-    unjudged: Vec<usize>,
     subjects: Subjects,
     /// Runs that are trained side by side when there is nothing else to do.
     race: Option<Race>,
@@ -100,12 +98,11 @@ impl Engine {
             shows: Default::default(),
             explored: None,
             painters: Default::default(),
-            untimed: vec![],
+            looks: vec![],
             stopwatch: None,
             effort: sweep::effort(true),
             fixed_effort: None,
             tuning: Tuning::default(),
-            unjudged: vec![],
             subjects: Subjects::default(),
             race: None,
             shelf: Shelf::default(),
@@ -152,15 +149,28 @@ impl Engine {
     /// Times one plate, trains for a moment, or measures the kernels of one op; false where there is nothing to do.
     async fn work_idly(&mut self) -> bool {
         self.take_turn().await;
-        if let Some(plate) = self.untimed.pop() {
-            self.time_idly(plate).await;
-            return true;
+        self.look_idly().await || self.train_idly().await || self.tune_idly().await
+    }
+
+    /// Times a plate, or says what it does to a trained model; false where nobody waits for that.
+    async fn look_idly(&mut self) -> bool {
+        let Some((look, plate)) = self.looks.pop() else { return false };
+        // Anything that comes in may wait for one span, not for all of them.
+        let watch = self.inbox.watch(&Command::Probe { plate, query: 0, key: 0 });
+        let looked = match look {
+            Look::Time => self.time_plate(plate, &watch).await,
+            Look::Judge => self.judge_plate(plate, &watch).await,
+            Look::Layers => self.judge_layer(plate, &watch).await,
+        };
+        match looked {
+            Err(Fault::Lost(reason)) => {
+                self.recover(reason, true).await;
+            }
+            // The cursor moved; an experiment that takes this one's place has plates of its own to look at.
+            Err(Fault::Stopped) if !watch.cancelled() => self.looks.push((look, plate)),
+            _ => {}
         }
-        if let Some(plate) = self.unjudged.pop() {
-            self.judge_idly(plate).await;
-            return true;
-        }
-        self.train_idly().await || self.tune_idly().await
+        true
     }
 
     /// Lets the other engines of the device go first, then works on.
@@ -181,11 +191,7 @@ impl Engine {
             while let Some(command) = self.inbox.pop() {
                 self.handle(command).await;
             }
-            if let Some(plate) = self.untimed.pop() {
-                self.time_idly(plate).await;
-            } else if let Some(plate) = self.unjudged.pop() {
-                self.judge_idly(plate).await;
-            } else if !self.train_idly().await {
+            if !self.look_idly().await && !self.train_idly().await {
                 return;
             }
         }
@@ -203,26 +209,6 @@ impl Engine {
 
     fn emit(&self, event: Event) {
         (self.events)(event);
-    }
-
-    async fn time_idly(&mut self, plate: usize) {
-        // Anything that comes in may wait for one span, not for all of them.
-        let watch = self.inbox.watch(&Command::Probe { plate, query: 0, key: 0 });
-        if let Err(Fault::Lost(reason)) = self.time_plate(plate, &watch).await {
-            self.recover(reason, true).await;
-        }
-    }
-
-    async fn judge_idly(&mut self, plate: usize) {
-        let watch = self.inbox.watch(&Command::Probe { plate, query: 0, key: 0 });
-        match self.judge_plate(plate, &watch).await {
-            Err(Fault::Lost(reason)) => {
-                self.recover(reason, true).await;
-            }
-            // The cursor moved; an experiment that takes this one's place has plates of its own to judge.
-            Err(Fault::Stopped) => self.unjudged.push(plate),
-            _ => {}
-        }
     }
 
     /// Serves one command, again on a new device where the old one is lost on the way.
@@ -284,6 +270,12 @@ impl Engine {
                 self.tell_sources(plate);
                 Ok(())
             }
+            &Command::Layers { plate } => {
+                if self.explored.is_some() && !self.looks.contains(&(Look::Layers, plate)) {
+                    self.looks.insert(0, (Look::Layers, plate));
+                }
+                Ok(())
+            }
             Command::Sweep { experiment, lengths, backward } => {
                 self.sweep((**experiment).clone(), lengths, *backward, watch).await
             }
@@ -330,8 +322,7 @@ impl Engine {
         self.explored = None;
         self.painters = Default::default();
         self.stopwatch = None;
-        self.untimed.clear();
-        self.unjudged.clear();
+        self.looks.clear();
         self.subjects.resident.clear();
         if let Some(race) = &mut self.race {
             race.lose();
@@ -382,6 +373,16 @@ impl Engine {
     }
 }
 
+/// What is told of a plate beside its picture.
+#[derive(Clone, Copy, PartialEq)]
+enum Look {
+    Time,
+    /// What its variant does to a trained model.
+    Judge,
+    /// The same in each layer alone.
+    Layers,
+}
+
 /// The setup of one variant of an experiment at length `n`.
 pub fn setup_of(e: &Experiment, variant: &Variant, n: usize) -> Setup {
     Setup {
@@ -404,6 +405,7 @@ fn name(command: &Command) -> &'static str {
         Command::Show { .. } => "show",
         Command::Probe { .. } => "probe",
         Command::Sources { .. } => "sources",
+        Command::Layers { .. } => "layers",
         Command::Sweep { .. } => "sweep",
         Command::Forms { .. } => "forms",
         Command::Train { .. } => "train",

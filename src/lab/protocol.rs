@@ -82,6 +82,8 @@ pub enum Command {
     Probe { plate: usize, query: usize, key: usize },
     /// Asks for the shaders that a plate's variant runs as it stands; answered by `Sources`.
     Sources { plate: usize },
+    /// Asks what a plate's variant does to a trained model in each layer alone; answered by `Prepared` after each layer.
+    Layers { plate: usize },
     /// Starts a sweep over lengths; answered by `Point`s and `SweepDone`.
     Sweep { experiment: Box<Experiment>, lengths: Vec<usize>, backward: bool },
     /// Races the ways to compute one variant's pattern at the experiment's length, in blocks of these sizes and otherwise;
@@ -445,4 +447,7 @@ pub struct Numbers {
     /// Where a trained model is shown.
     #[serde(default)]
     pub swapped: Option<Swapped>,
+    /// Mean loss on the text with the variant in one layer alone, layer by layer, as far as `Layers` has come.
+    #[serde(default)]
+    pub layers: Vec<f64>,
 }

@@ -81,7 +81,7 @@ fn rank(command: &Command) -> u8 {
         | Command::LoseDevice => 0,
         Command::Open | Command::Close | Command::Explore { .. } | Command::Arrived | Command::Train { .. } => 1,
         Command::Show { .. } => 2,
-        Command::Probe { .. } | Command::Sources { .. } => 3,
+        Command::Probe { .. } | Command::Sources { .. } | Command::Layers { .. } => 3,
         Command::Sweep { .. } | Command::Forms { .. } => 4,
     }
 }

@@ -5,7 +5,7 @@ use super::train::Weights;
 use crate::gpu::Category;
 use crate::graph::{Data, Graph, TensorType};
 use crate::model::config::Positions;
-use crate::model::{Architecture, Mixer, ModelConfig, Tokens, judgement, network};
+use crate::model::{Architecture, Judgement, Mixer, ModelConfig, Tokens, judgement, network};
 use crate::random;
 use crate::sort::IntoMap;
 use crate::task::story::ALIKE;
@@ -129,25 +129,25 @@ impl Subject {
         g
     }
 
-    /// The model with another attention in all its layers; None where that cannot be.
-    fn with(&self, mixer: &Mixer, length: usize) -> Option<ModelConfig> {
-        let config = ModelConfig { attention: vec![mixer.clone()], length, ..self.config.clone() };
+    /// The model with another attention; None where that cannot be.
+    fn with(&self, attention: &[Mixer], length: usize) -> Option<ModelConfig> {
+        let config = ModelConfig { attention: attention.into(), length, ..self.config.clone() };
         config.check(1, u64::MAX).is_ok().then_some(config)
     }
 
-    /// Graph and inputs that judge the model, run with `mixer` in all layers, on sequences that it has not learned from: `losses`
+    /// Graph and inputs that judge the model, run with one attention in all layers or with one for each, on sequences that it has not learned from: `losses`
     /// in nats where `judged` says so. What a method has of its own is drawn from a seed. None where it has no such sequences, or
     /// cannot be run so.
-    pub fn on_held(&self, mixer: &Mixer) -> Option<Exam> {
+    pub fn on_held(&self, attention: &[Mixer]) -> Option<Exam> {
         let (task, seed) = self.held.as_ref()?;
-        let config = self.with(mixer, self.config.length)?;
+        let config = self.with(attention, self.config.length)?;
         Some(self.exam(&config, JUDGED, task.batch(*seed, Part::Held, 0, JUDGED)))
     }
 
     /// The same on tokens of a text: how well a decoder foresees each next one, or an encoder one of seven that is hidden from it.
-    pub fn on_text(&self, ids: &[u32], mixer: &Mixer) -> Option<Exam> {
+    pub fn on_text(&self, ids: &[u32], attention: &[Mixer]) -> Option<Exam> {
         let n = ids.len();
-        let config = self.with(mixer, n)?;
+        let config = self.with(attention, n)?;
         let mut batch = Batch { inputs: ids.into(), targets: ids.into(), judged: vec![0.0; n], distance: vec![0; n] };
         if self.causal() {
             batch.targets.rotate_left(1);
@@ -163,9 +163,9 @@ impl Subject {
     }
 
     fn exam(&self, config: &ModelConfig, size: usize, batch: Batch) -> Exam {
-        let graph = judgement(config, size, 1).graph;
+        let Judgement { graph, parameters } = judgement(config, size, 1);
         let mut inputs = self.inputs.clone();
-        for parameter in crate::model::reader(config, size, 1).parameters {
+        for parameter in parameters {
             inputs.entry(parameter.name.clone()).or_insert_with(|| Data::Real(parameter.draw(1)));
         }
         let count = batch.judged.iter().sum();

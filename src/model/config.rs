@@ -96,6 +96,10 @@ impl Mixer {
         Self { variant: variant.into(), params: Params::default() }
     }
 
+    pub fn is_full(&self) -> bool {
+        *self == Self::of("full")
+    }
+
     /// # Panics
     /// Where [`ModelConfig::check`] complains.
     pub fn variant(&self) -> &'static Variant {

@@ -24,6 +24,7 @@ pub struct Judgement {
     /// Reads what [`TrainingStep::graph`] reads but of the optimiser and dropout. Gives `losses` in nats and `hits`, 1 where no
     /// token is given a higher logit than the right one, both f32 `[B, N]` and 0 where nothing is judged.
     pub graph: Graph,
+    pub parameters: Vec<Parameter>,
 }
 
 struct Batch {
@@ -229,5 +230,5 @@ pub fn judgement(config: &ModelConfig, size: usize, seed: u64) -> Judgement {
     });
     g.output("losses", losses);
     g.output("hits", hits);
-    Judgement { graph: g }
+    Judgement { graph: g, parameters: net.parameters.into_iter().map(|(p, _)| p).collect() }
 }

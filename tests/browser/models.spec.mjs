@@ -56,6 +56,11 @@ test('another attention in an opened model is judged on the text', async ({ lab 
   const page = await lab.open(`?v=1&variant=full,sliding_window&sliding_window.window=2&n=13&${QUERY}`);
   await page.locator('#open-model').setInputFiles(files('gpt2'));
   await expect(page.locator('#swap')).toContainText(/\d → \d/);
+  await page.locator('button.by-layer').click();
+  await expect(page.locator('table.by-layer tbody tr')).toHaveText([/^layer 1\s*\d+\.\d+/, /^layer 2\s*\d+\.\d+/]);
+  // Another window has not been asked about yet.
+  await page.locator('[id="sliding_window.window"]').fill('3');
+  await expect(page.locator('button.by-layer')).toBeEnabled();
   await page.locator('#opened button').click();
   await expect(page.locator('#opened')).toHaveCount(0);
   await expect(page.locator('#weights')).toHaveValue('trained');

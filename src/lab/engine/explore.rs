@@ -5,7 +5,7 @@ use super::inbox::Watch;
 use super::pause::yield_now;
 use super::prepared::{Planned, Prepared};
 use super::subject::Seen;
-use super::{Engine, setup_of};
+use super::{Engine, Look, setup_of};
 use crate::attention::{Decision, EffectiveKind, Request, Setup, Structure, Variant, find};
 use crate::graph::plan::plan;
 use crate::lab::experiment::Experiment;
@@ -125,9 +125,9 @@ impl Engine {
             self.draw(plate, watch).await?;
         }
         self.compare_to_full(&x, watch).await?;
-        self.untimed = vec![0, 1];
         let has_model = self.explored.as_ref().is_some_and(|explored| explored.seen.is_some());
-        self.unjudged = if has_model { vec![1, 0] } else { vec![] };
+        self.looks = if has_model { vec![(Look::Judge, 1), (Look::Judge, 0)] } else { vec![] };
+        self.looks.extend([(Look::Time, 0), (Look::Time, 1)]);
         Ok(())
     }
 

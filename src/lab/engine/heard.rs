@@ -27,8 +27,11 @@ const GUESSES: usize = 5;
 #[derive(Default)]
 pub(super) struct Heard {
     ids: Vec<u32>,
-    /// Mean losses with an attention in all layers.
-    losses: Vec<(Mixer, f64)>,
+    /// Mean losses with these attentions.
+    losses: Vec<(Vec<Mixer>, f64)>,
+    /// The text as it is asked about, with the attention that the model was trained with: where another begins in a later layer,
+    /// what lies below is known.
+    dense: Option<Walk>,
     guesses: Vec<Guess>,
 }
 
@@ -41,27 +44,27 @@ struct Said {
 }
 
 impl Engine {
-    /// Mean cross-entropy on a text with another attention in all layers, as [`Subject::on_text`] asks for it; with full attention
-    /// also what the model expects. None where it says no words, or it takes too long here.
+    /// Mean cross-entropy on a text with one attention in all layers or with one for each, as [`Subject::on_text`] asks for it; with
+    /// full attention also what the model expects. None where it says no words, or it takes too long here.
     pub(super) async fn opened_loss(
         &mut self,
         subject: &Rc<Subject>,
         ids: &[u32],
-        mixer: &Mixer,
+        attention: &[Mixer],
         watch: &Watch,
     ) -> Result<Option<f64>, Fault> {
         if self.subjects.heard.ids != ids {
             self.subjects.heard = Heard { ids: ids.to_vec(), ..Heard::default() };
         }
-        let known = self.subjects.heard.losses.iter().find(|(other, _)| other == mixer).map(|(_, loss)| *loss);
+        let known = self.subjects.heard.losses.iter().find(|(other, _)| other == attention).map(|(_, loss)| *loss);
         let loss = match known {
             Some(loss) => Some(loss),
-            None => self.ask(subject, ids, mixer, watch).await?,
+            None => self.ask(subject, ids, attention, watch).await?,
         };
         if let (None, Some(loss)) = (known, loss) {
-            self.subjects.heard.losses.push((mixer.clone(), loss));
+            self.subjects.heard.losses.push((attention.to_vec(), loss));
         }
-        if *mixer == Mixer::of("full") && loss.is_some() {
+        if is_dense(attention) && loss.is_some() {
             self.emit(Event::Guesses { guesses: self.subjects.heard.guesses.clone() });
         }
         Ok(loss)
@@ -71,10 +74,10 @@ impl Engine {
         &mut self,
         subject: &Rc<Subject>,
         ids: &[u32],
-        mixer: &Mixer,
+        attention: &[Mixer],
         watch: &Watch,
     ) -> Result<Option<f64>, Fault> {
-        let config = ModelConfig { attention: vec![mixer.clone()], ..subject.config.clone() };
+        let config = ModelConfig { attention: attention.into(), ..subject.config.clone() };
         let (n, d) = (ids.len(), config.d_model);
         let short = ModelConfig { length: n, ..config.clone() };
         let is_decoder = config.architecture == Architecture::Decoder;
@@ -98,24 +101,29 @@ impl Engine {
         if asked.is_empty() {
             return Ok(None);
         }
-        let as_trained = *mixer == Mixer::of("full");
-        let goes_on = |walk: &mut Walk| as_trained && Rc::ptr_eq(&walk.subject, subject) && *walk.ids == shown;
-        let kept = self.subjects.walk.take_if(goes_on);
-        let walk = match kept {
-            Some(walk) => walk,
-            None => self.begin(subject, &config, &shown, watch).await?,
+        let as_trained = is_dense(attention);
+        let walk = match &self.subjects.heard.dense {
+            Some(dense) => dense.up_to(&config, attention.iter().take_while(|mixer| mixer.is_full()).count()),
+            None => {
+                let goes_on = |walk: &mut Walk| as_trained && Rc::ptr_eq(&walk.subject, subject) && *walk.ids == shown;
+                match self.subjects.walk.take_if(goes_on) {
+                    Some(walk) => walk,
+                    None => self.begin(subject, &config, &shown, watch).await?,
+                }
+            }
         };
         let walk = self.go(walk, config.layers, &|_| {}, watch).await?;
-        let said = self.expect(subject, walk.states[config.layers].clone(), &targets, watch).await;
+        let said = self.expect(subject, walk.states[config.layers].to_vec(), &targets, watch).await;
         self.tell_resident();
         let said = said?;
-        if as_trained && is_decoder {
-            self.subjects.walk = Some(walk);
-        }
         if as_trained {
             let guess = |&(token, share): &(u32, f64)| (subject.reader.label(token), share as f32);
             let guesses = asked.iter().map(|&at| Guess { at, likeliest: said.best[at].iter().map(guess).collect() });
             self.subjects.heard.guesses = guesses.collect();
+            if is_decoder {
+                self.subjects.walk = Some(walk.up_to(&config, config.layers));
+            }
+            self.subjects.heard.dense = Some(walk);
         }
         Ok(Some(asked.iter().map(|&i| said.losses[i]).sum::<f64>() / asked.len() as f64))
     }
@@ -176,6 +184,11 @@ impl Engine {
         let prepared = Prepared::sharing(device, g, plan, &here).await?;
         Ok(run_once(prepared, inputs, &["logits"], watch).await?.swap_remove(0))
     }
+}
+
+/// Whether it is what opened models were trained with.
+fn is_dense(attention: &[Mixer]) -> bool {
+    attention.iter().all(Mixer::is_full)
 }
 
 /// Logits of one position, as they come.

@@ -29,7 +29,15 @@ pub(super) struct Walk {
     config: ModelConfig,
     pub ids: Rc<Vec<u32>>,
     /// `[N, d]` each; of the last layer also what it gives.
-    pub states: Vec<Vec<f32>>,
+    pub states: Vec<Rc<Vec<f32>>>,
+}
+
+impl Walk {
+    /// The same text in front of a layer, to go on with the attention of `config`.
+    pub fn up_to(&self, config: &ModelConfig, layer: usize) -> Self {
+        let states = self.states.iter().take(layer + 1).cloned().collect();
+        Self { subject: self.subject.clone(), config: config.clone(), ids: self.ids.clone(), states }
+    }
 }
 
 impl Engine {
@@ -143,7 +151,7 @@ impl Engine {
         tell(layer + 1);
         let walk = walk?;
         let inside = alone::layer(&subject.config, layer, ids.len(), DRAWN_FROM, Wanted::Inside, &self.stored(model));
-        let x = walk.states[layer].clone();
+        let x = walk.states[layer].to_vec();
         self.subjects.walk = Some(walk);
         Ok(Some(qkv_of(self.part(model, inside, x, &["q", "k", "v"], watch).await?)))
     }
@@ -162,7 +170,7 @@ impl Engine {
             x = self.through(model, first, x, watch).await?;
         }
         let (subject, ids) = (subject.clone(), Rc::new(ids.to_vec()));
-        Ok(Walk { subject, config: config.clone(), ids, states: vec![x] })
+        Ok(Walk { subject, config: config.clone(), ids, states: vec![Rc::new(x)] })
     }
 
     /// Goes on until `layer` can be read.
@@ -179,8 +187,8 @@ impl Engine {
             tell(at);
             let stored = self.stored(model);
             let part = alone::layer(&walk.config, at, walk.ids.len(), DRAWN_FROM, Wanted::Output, &stored);
-            let y = self.through(model, part, walk.states[at].clone(), watch).await?;
-            walk.states.push(y);
+            let y = self.through(model, part, walk.states[at].to_vec(), watch).await?;
+            walk.states.push(Rc::new(y));
         }
         Ok(walk)
     }

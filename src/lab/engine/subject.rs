@@ -1,7 +1,6 @@
 //! Trained models in the place Attention: fetched when they are first wanted, read up to the layer that is shown, and judged with
 //! other attention than they were trained with.
 
-use super::Engine;
 use super::device::{Device, Fault};
 use super::explore::Explored;
 use super::heard::Heard;
@@ -9,6 +8,7 @@ use super::inbox::Watch;
 use super::opened::Walk;
 use super::prepared::Prepared;
 use super::resident::Resident;
+use super::{Engine, Look};
 use crate::graph::plan::plan;
 use crate::graph::{Data, Graph};
 use crate::lab::experiment::{Experiment, WeightsFrom};
@@ -270,7 +270,7 @@ impl Engine {
         let Some((seen, mixer)) = self.explored.as_ref().and_then(|explored| swap(explored, plate)) else {
             return Ok(());
         };
-        let full = Mixer::of("full");
+        let (full, mixer) = ([Mixer::of("full")], [mixer]);
         let subject = &seen.subject;
         let mut swapped = Swapped::default();
         let as_trained = match self.subjects.full_losses.get(&subject.name) {
@@ -297,11 +297,32 @@ impl Engine {
         Ok(())
     }
 
-    async fn loss_on_text(&mut self, seen: &Seen, mixer: &Mixer, watch: &Watch) -> Result<Option<f64>, Fault> {
-        if seen.subject.opened.is_some() {
-            return self.opened_loss(&seen.subject, &seen.ids, mixer, watch).await;
+    /// Says what a plate's variant does to the model on the text in the next layer alone; others follow.
+    pub(super) async fn judge_layer(&mut self, plate: usize, watch: &Watch) -> Result<(), Fault> {
+        let Some((seen, mixer)) = self.explored.as_ref().and_then(|explored| swap(explored, plate)) else {
+            return Ok(());
+        };
+        let done = |engine: &mut Self| Some(engine.explored.as_mut()?.plates[plate].as_mut()?.numbers.layers.len());
+        let count = seen.subject.config.layers;
+        let Some(layer) = done(self).filter(|layer| *layer < count) else { return Ok(()) };
+        let mut attention = vec![Mixer::of("full"); count];
+        attention[layer] = mixer;
+        let Some(loss) = self.loss_on_text(&seen, &attention, watch).await? else { return Ok(()) };
+        if let Some(shown) = self.explored.as_mut().and_then(|e| e.plates[plate].as_mut()) {
+            shown.numbers.layers.push(loss);
+            let (variant, numbers) = (shown.variant.id.into(), shown.numbers.clone());
+            self.emit(Event::Prepared { plate, variant, numbers });
+            self.looks.insert(0, (Look::Layers, plate));
         }
-        self.loss(seen.subject.on_text(&seen.ids, mixer), watch).await
+        Ok(())
+    }
+
+    /// Mean loss on the text with one attention in all layers, or with one for each.
+    async fn loss_on_text(&mut self, seen: &Seen, attention: &[Mixer], watch: &Watch) -> Result<Option<f64>, Fault> {
+        if seen.subject.opened.is_some() {
+            return self.opened_loss(&seen.subject, &seen.ids, attention, watch).await;
+        }
+        self.loss(seen.subject.on_text(&seen.ids, attention), watch).await
     }
 
     /// Mean loss; none where there is nothing to judge, or it takes too long here.

@@ -2,6 +2,7 @@
 
 pub mod anatomy;
 pub mod banners;
+mod by_layer;
 pub mod chain;
 pub mod chart;
 pub mod decisions;

@@ -1,5 +1,6 @@
 //! Whose weights the place Attention shows, and what another attention does to a trained model.
 
+use super::by_layer::by_layer;
 use super::gallery::family_key;
 use super::numbers::Origin;
 use super::open_model::OpenModel;
@@ -144,6 +145,8 @@ pub fn Swap() -> impl IntoView {
                 <thead><tr><th></th><th scope="col">{fill("swap.held", &[("count", &JUDGED.to_string())])}</th><th scope="col">{t("swap.text")}</th><th></th></tr></thead>
                 <tbody>{rows}</tbody>
             </table>
+            {move || known(&ids.get()).into_iter().enumerate().filter(|(_, variant)| variant.id != "full")
+                .map(|(at, variant)| by_layer(lab, at, variant)).collect_view()}
         </Show>
     }
 }
