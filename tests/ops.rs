@@ -1,5 +1,7 @@
 //! Every op: CPU in both precisions, gradients against central differences, kernels against the CPU.
 
+#[path = "common/backends.rs"]
+mod backends;
 #[path = "common/check.rs"]
 mod check;
 #[path = "ops/chunk_linear.rs"]

@@ -1,20 +1,19 @@
 //! Runs side by side in the engine: in step, for equal seconds, paused, hidden, copied, refused, and over the loss of a device.
 
+#[path = "common/backends.rs"]
+mod backends;
+
 use attention_lab::gpu::Options;
 use attention_lab::lab::protocol::{Backend, Command, Event};
 use attention_lab::lab::shelf::Shelf;
 use attention_lab::lab::train::RunConfig;
 use attention_lab::lab::train::orders::{Doing, HeadChoice, Look, News, Order, Pace, RunFacts, Sample};
 use attention_lab::lab::{Engine, Handle};
+use backends::backends;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 /// The interpreter, and the GPU unless `LAB_NO_GPU=1` says that there is none.
-fn backends() -> Vec<Backend> {
-    let no_gpu = std::env::var("LAB_NO_GPU").is_ok_and(|v| v == "1");
-    if no_gpu { vec![Backend::Cpu] } else { vec![Backend::Cpu, Backend::Gpu] }
-}
-
 fn config(variant: &str) -> RunConfig {
     let params = if variant == "sliding_window" { r#", "params": {"window": 2}"# } else { "" };
     let text = format!(

@@ -1,5 +1,6 @@
 //! One call of a variant with seeded random inputs, and the ways to compute it.
 
+use crate::backends::again;
 use crate::close::Random;
 use attention_lab::attention::{
     self, Causal, EffectiveFactors, Inputs, OwnLoss, Params, Request, Setup, Value, Variant,
@@ -144,6 +145,12 @@ pub fn configurations(id: &str) -> &'static [&'static str] {
 /// The configurations that a variant takes with this setting of `causal`.
 pub fn configurations_for(id: &str, causal: bool) -> impl Iterator<Item = &'static str> {
     configurations(id).iter().copied().filter(move |json| !(causal && json.contains("cut")))
+}
+
+/// Those with which it is tried whether something holds whatever a variant computes. On a second adapter one is enough: that all of
+/// them compute there what they computed on the first is checked apart.
+pub fn configurations_for_invariants(id: &str, causal: bool) -> impl Iterator<Item = &'static str> {
+    configurations_for(id, causal).take(if again() { 1 } else { usize::MAX })
 }
 
 /// Whether what is read follows the data of the whole sequence, so that only what is *read* can be kept from looking ahead.

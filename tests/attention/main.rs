@@ -2,6 +2,8 @@
 //!
 //! The checks are written once and named after the variants that they are run for.
 
+#[path = "../common/backends.rs"]
+mod backends;
 #[path = "../common/mod.rs"]
 mod common;
 

@@ -1,5 +1,7 @@
 //! The whole model: gradients against central differences, the device against the interpreter, training curves, memory.
 
+#[path = "../common/backends.rs"]
+mod backends;
 #[path = "../common/mod.rs"]
 mod common;
 

@@ -45,10 +45,13 @@ pub fn native() -> Result<u64> {
     Ok(passed)
 }
 
-/// The tests that touch a GPU, again on an adapter with another subgroup width, smaller limits and no f16.
+/// The tests that touch a GPU, again on an adapter with another subgroup width, smaller limits and no f16. What needs no adapter was
+/// tested with the first one and is left out.
 pub fn native_swiftshader() -> Result<u64> {
     match toolchain::swiftshader()? {
-        Some(driver) => tests(&["--workspace", "--test", "*"], "swiftshader", Some(&driver)),
+        Some(driver) => {
+            tests_with(&["--workspace", "--test", "*"], "swiftshader", Some(&driver), &[("LAB_AGAIN", "1")])
+        }
         None => {
             println!("there is no SwiftShader for native programs on this system; nothing to run");
             Ok(0)
