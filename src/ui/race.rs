@@ -340,25 +340,6 @@ fn left(race: &Race) -> Option<f64> {
     })
 }
 
-/// What stands where a verdict will stand: how to come to one.
-pub fn not_yet(race: &Race) -> String {
-    match race.doing {
-        Doing::Running | Doing::Paused => match first_judgement(&race.runs) {
-            Some(step) => fill("train.awaits", &[("step", &format::count(step))]),
-            None => t("train.no_verdict").into(),
-        },
-        Doing::Stopped => t("train.stopped_early").into(),
-        // One model alone is better and worse than none.
-        Doing::Done => match race.runs.iter().find_map(|run| Some((run, accuracy(run)?))) {
-            Some((run, share)) => {
-                fill("train.alone", &[("name", &name_of(run)), ("accuracy", &format::percent(share))])
-            }
-            None => t("train.no_verdict").into(),
-        },
-        Doing::Nothing | Doing::Preparing | Doing::Ready => t("train.no_verdict").into(),
-    }
-}
-
 /// What a race has shown, and the next experiment with its words.
 pub fn say(race: &Race) -> Option<(String, Next, String)> {
     if race.doing != Doing::Done {

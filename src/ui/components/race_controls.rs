@@ -4,7 +4,7 @@ use crate::lab::protocol::Command;
 use crate::lab::train::orders::{Doing, Order};
 use crate::lab::train::setup;
 use crate::lab::train::verdict::Next;
-use crate::ui::race::{not_yet, say, status, would_change};
+use crate::ui::race::{say, status, would_change};
 use crate::ui::state::{Lab, Phase, SessionStoreFields, use_lab};
 use crate::ui::texts::{fill, t};
 use leptos::prelude::*;
@@ -143,7 +143,6 @@ pub fn Controls() -> impl IntoView {
 pub fn Said() -> impl IntoView {
     let lab = use_lab();
     let said = Memo::new(move |_| lab.session.race().with(say));
-    let not_yet = Memo::new(move |_| lab.session.race().with(not_yet));
     let begin = move |next: Next| {
         lab.edit(|e| match next {
             Next::Length(n) => e.train.length = n,
@@ -156,7 +155,7 @@ pub fn Said() -> impl IntoView {
     view! {
         <div class="findings" id="verdict" aria-live="polite">
             {move || match said.get() {
-                None => view! { <p>{not_yet}</p> }.into_any(),
+                None => view! { <p>{t("train.no_verdict")}</p> }.into_any(),
                 Some((words, next, suggestion)) => view! {
                     <p>{words}</p>
                     <p>{suggestion}" "<button type="button" id="race-next" on:click=move |_| begin(next)>{t("train.try")}</button></p>
