@@ -15,7 +15,7 @@ mod recurrent;
 pub mod step;
 
 pub use attended::{Attended, attended};
-pub use config::{Architecture, ConfigError, Mixer, ModelConfig};
+pub use config::{Architecture, Block, ConfigError, Mixer, ModelConfig};
 pub use network::{Network, Tokens, network};
 pub use optimiser::OptimiserConfig;
 pub use parameters::Parameter;
