@@ -162,6 +162,9 @@ for (const [n, scale] of [[48, 'sqrt'], [512, 'log']]) test(`many small weights 
   const hint = page.locator('#plate-0 .hint');
   await expect(hint).toContainText('0.0');
   const dark = async () => (await pixels(page.locator('#plate-0 canvas'))).at(0.4, 0.4).slice(0, 3).reduce((a, b) => a + b);
+  // The trained model may still be on its way, and then the picture is drawn once more.
+  await expect(page.locator('#plate-0 .chip')).toHaveText('trained');
+  await expect.poll(dark).toBeLessThan(600);
   const before = await dark();
   await hint.getByRole('button').click();
   await expect(hint).toHaveCount(0);

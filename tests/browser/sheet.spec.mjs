@@ -44,8 +44,8 @@ test('a method without a causal form is refused with a picture of the leak', asy
 test('every method has a picture of its own', async ({ lab }) => {
   const page = await lab.open('?v=1&n=64');
   const pictures = page.locator('.gallery svg.thumbnail');
+  await expect.poll(() => pictures.count()).toBeGreaterThan(25);
   const count = await pictures.count();
-  expect(count).toBeGreaterThan(25);
   const drawn = () => pictures.evaluateAll((all) => all.map((one) => [...one.querySelectorAll('path')].map((path) => path.getAttribute('d')).join()));
   await expect.poll(async () => (await drawn()).filter((path) => path.length > 20).length, { timeout: 60_000 }).toBe(count);
   expect(new Set(await drawn()).size).toBe(count);
