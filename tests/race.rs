@@ -369,6 +369,63 @@ fn a_race_outlives_the_engine_and_goes_on_as_if_never_stopped() {
     }
 }
 
+/// A shelf with a race of two that rests, and what was known of it.
+fn shelf_with_two() -> (Shelf, Known) {
+    let shelf = Shelf::Memory(Rc::default());
+    let commands = vec![order(Order::Recall), start(&["full", "linear"], Pace::Steps)];
+    let known = serve_with(&shelf, Backend::Cpu, commands, once_behind(0, order(Order::Pause)));
+    assert_eq!(known.doing, Doing::Paused);
+    (shelf, known)
+}
+
+#[test]
+fn runs_of_an_earlier_visit_stand_beside_one_that_was_begun_before_they_were_asked_for() {
+    let (shelf, earlier) = shelf_with_two();
+    let alone = serve(Backend::Cpu, vec![start(&["gru"], Pace::Steps)], quiet);
+    let recall = once_behind(0, order(Order::Recall));
+    let both = serve_with(&shelf, Backend::Cpu, vec![start(&["gru"], Pace::Steps)], recall);
+    assert!(both.problems.is_empty(), "{:?}", both.problems);
+    // It was trained to its end, and the others rest where they were.
+    assert_eq!((both.runs.len(), both.doing), (3, Doing::Paused));
+    assert_eq!(both.last(2).step, alone.last(0).step);
+    assert_eq!(both.last(2).loss.to_bits(), alone.last(0).loss.to_bits());
+    for run in 0..2 {
+        assert_eq!(both.losses(run), earlier.losses(run));
+    }
+    // All of them are on the shelf, and go on from there.
+    let back = serve_with(&shelf, Backend::Cpu, vec![order(Order::Recall)], quiet);
+    assert_eq!((back.runs.len(), back.losses(2)), (3, both.losses(2)));
+    let on = vec![order(Order::Recall), order(Order::Resume { pace: Pace::Steps })];
+    let done = serve_with(&shelf, Backend::Cpu, on, quiet);
+    assert_eq!(done.doing, Doing::Done);
+    assert!((0..3).all(|run| done.last(run).step == done.runs[run].config.steps));
+}
+
+#[test]
+fn runs_for_which_there_is_no_room_do_not_take_the_place_of_others() {
+    let (shelf, earlier) = shelf_with_two();
+    let recall = once_behind(0, order(Order::Recall));
+    let five = ["gru", "rnn", "full", "linear", "lstm"];
+    let many = serve_with(&shelf, Backend::Cpu, vec![start(&five, Pace::Steps), order(Order::Keep)], recall);
+    assert_eq!(many.runs.len(), 5);
+    assert!(many.problems[0].contains("Others") && many.problems[1].contains("7 runs"), "{:?}", many.problems);
+    let back = serve_with(&shelf, Backend::Cpu, vec![order(Order::Recall)], quiet);
+    assert_eq!((back.runs.len(), back.losses(0)), (2, earlier.losses(0)));
+}
+
+#[test]
+fn a_run_is_taken_away_and_the_others_keep_their_weights() {
+    let (shelf, earlier) = shelf_with_two();
+    let commands = vec![order(Order::Recall), order(Order::Remove { run: 0 }), order(Order::Remove { run: 0 })];
+    let left = serve_with(&shelf, Backend::Cpu, commands, quiet);
+    assert_eq!((left.runs.len(), left.losses(0)), (1, earlier.losses(1)), "the last one stays");
+    let on = vec![order(Order::Recall), order(Order::Resume { pace: Pace::Steps })];
+    let done = serve_with(&shelf, Backend::Cpu, on, quiet);
+    let whole = serve(Backend::Cpu, vec![start(&["linear"], Pace::Steps)], quiet);
+    assert_eq!((done.runs.len(), done.doing), (1, Doing::Done));
+    assert_eq!(done.last(0).loss.to_bits(), whole.last(0).loss.to_bits());
+}
+
 #[test]
 fn a_saved_run_is_opened_elsewhere_and_a_broken_file_is_refused() {
     let kept = Rc::new(RefCell::new(std::collections::BTreeMap::new()));

@@ -1,4 +1,5 @@
 // Log-log charts of a sweep with Observable Plot, and saving them.
+import { apart } from './labels.js';
 import { Plot, d3 } from './vendor/charts.js';
 
 // Figures have the marks of the page's language, as everywhere on it.
@@ -50,7 +51,7 @@ export function drawChart(element, chart) {
   svg.setAttribute('role', 'img');
   svg.setAttribute('aria-label', chart.label);
   element.replaceChildren(svg);
-  spread(svg, ends, size);
+  spread(svg, ends, size, +svg.getAttribute('height'));
 }
 
 // Curves of runs: { kind: 'curves', label, width, share, unit: 'count' | 'seconds' | 'distance', xLabel, rule: { y, name },
@@ -101,7 +102,7 @@ function drawCurves(element, chart) {
   svg.setAttribute('aria-label', chart.label);
   element.replaceChildren(svg);
   const texts = [...svg.querySelectorAll('g[aria-label="text"]')].at(-1);
-  if (texts) spread(texts, ends, size);
+  if (texts) spread(texts, ends, size, +svg.getAttribute('height'));
 }
 
 // What is alive over the dispatches of a step, in bands upon each other: { kind: 'bands', label, width, top, colours, xLabel,
@@ -183,22 +184,17 @@ function powers(values, base) {
   return d3.range(low, high + 1, step).map((exponent) => base ** exponent);
 }
 
-// Labels that would lie on one another are moved apart, from the top down.
-function spread(svg, ends, size) {
+// Labels that would lie on one another are moved apart, above the words of the axis.
+function spread(svg, ends, size, height) {
   const texts = [...svg.querySelectorAll(svg.matches('g') ? 'text' : '[aria-label="text"] text')].slice(0, ends.length);
-  const placed = texts
+  const labels = texts
     .map((text, at) => {
-      const [, x, y] = /translate\(([-\d.]+),\s*([-\d.]+)\)/.exec(text.getAttribute('transform')) ?? [];
-      return { text, x: Number(x), y: Number(y), lines: ends[at].name.split('\n').length };
+      const [, x, y] = /translate\(([-\d.e]+),\s*([-\d.e]+)\)/.exec(text.getAttribute('transform')) ?? [];
+      return { text, x: Number(x), y: Number(y), tall: ends[at].name.split('\n').length * 1.2 * size };
     })
-    .filter((label) => Number.isFinite(label.y))
-    .sort((a, b) => a.y - b.y);
-  let floor = -Infinity;
-  for (const label of placed) {
-    const half = (label.lines * 1.15 * size) / 2;
-    const y = Math.max(label.y, floor + half);
-    label.text.setAttribute('transform', `translate(${label.x},${y})`);
-    floor = y + half;
+    .filter((label) => Number.isFinite(label.y));
+  for (const [at, y] of apart(labels, 0, height - 3.4 * size).entries()) {
+    labels[at].text.setAttribute('transform', `translate(${labels[at].x},${y})`);
   }
 }
 

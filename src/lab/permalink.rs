@@ -9,10 +9,10 @@ use super::experiment::{
     Scale, Split, Theme, View, WeightsFrom, registry,
 };
 use super::train::orders::Pace;
-use super::train::setup::{Against, NUMBERS, TrainSetup};
+use super::train::setup::{Against, Cross, NUMBERS, TrainSetup};
 use crate::attention::Value;
 use crate::complaint::cut;
-use crate::model::Architecture;
+use crate::model::{Architecture, Block};
 use std::borrow::Cow;
 
 /// Bytes of text that a permalink carries; a longer address is refused by some servers and chat programs.
@@ -114,6 +114,12 @@ pub fn write_with(e: &Experiment, lookup: Lookup) -> Link {
     }
     if train.architecture != usual.architecture {
         put("train.architecture", train.architecture.id());
+    }
+    if train.block != usual.block {
+        put("train.block", train.block.id());
+    }
+    if train.cross != usual.cross {
+        put("train.cross", train.cross.id());
     }
     if train.rate != usual.rate {
         put("train.rate", &train.rate.to_string());
@@ -308,6 +314,8 @@ impl Reader<'_> {
             }
             "against" => Against::from_id(value).map(|against| setup.against = against).is_some(),
             "architecture" => Architecture::from_id(value).map(|kind| setup.architecture = kind).is_some(),
+            "block" => Block::from_id(value).map(|block| setup.block = block).is_some(),
+            "cross" => Cross::from_id(value).map(|cross| setup.cross = cross).is_some(),
             _ => false,
         };
         if !taken {
@@ -316,7 +324,11 @@ impl Reader<'_> {
                 "pace" => "steps or seconds",
                 "against" => "steps, seconds, flops or tokens",
                 "architecture" => "decoder, encoder or encoder_decoder",
-                _ => "length, layers, width, batch, steps, architecture, rate, pace or against behind `train.`",
+                "block" => "transformer or plain",
+                "cross" => "full or bahdanau",
+                _ => {
+                    "length, layers, width, batch, steps, architecture, block, cross, rate, pace or against behind `train.`"
+                }
             };
             self.complain(key, value, takes, "the default");
         }

@@ -8,8 +8,8 @@ use crate::lab::experiment::Experiment;
 use crate::lab::train::RunConfig;
 use crate::lab::train::memory::{BANDS, MemoryTimeline};
 use crate::lab::train::orders::{Doing, Held, Look, NotKept, Pace, RunFacts, Sample};
-use crate::lab::train::setup::{Against, NUMBERS, differences};
-use crate::lab::train::verdict::{Next, Verdict, accuracy, verdict};
+use crate::lab::train::setup::{Against, NUMBERS, differences, task_id};
+use crate::lab::train::verdict::{Awaited, Next, Verdict, accuracy, awaited, verdict};
 use crate::model::Architecture;
 use serde_json::{Value, json};
 
@@ -86,6 +86,28 @@ pub fn name_of(run: &RunFacts) -> String {
         None if run.config.weights.is_some() => fill("train.tuned", &[("name", name)]),
         None => name.to_owned(),
     }
+}
+
+/// The runs of a race in short, by their tasks; none before the start, when the form says what they will be.
+pub fn in_race(race: &Race) -> Option<String> {
+    if matches!(race.doing, Doing::Nothing | Doing::Preparing | Doing::Ready) {
+        return None;
+    }
+    let mut tasks: Vec<(String, Vec<String>)> = Vec::new();
+    for run in &race.runs {
+        let (task, name) = (task_name(&task_id(&run.config.task)), name_of(run));
+        match tasks.iter_mut().find(|(known, _)| *known == task) {
+            Some((_, names)) => names.push(name),
+            None => tasks.push((task, vec![name])),
+        }
+    }
+    let words: Vec<String> = tasks.iter().map(|(task, names)| format!("{task}: {}", names.join(" · "))).collect();
+    Some(words.join("; "))
+}
+
+/// What a task is called.
+pub fn task_name(id: &str) -> String {
+    lookup(&format!("task.{id}")).map_or_else(|| id.replace('_', " "), str::to_owned)
 }
 
 /// What a run's file is called.
@@ -219,15 +241,6 @@ pub fn part_words(name: &str) -> String {
     words.join(", ")
 }
 
-/// The step at which the first run is judged for the first time; none where no run is left that could be.
-pub fn first_judgement(runs: &[RunFacts]) -> Option<u64> {
-    let step = |run: &RunFacts| match run.config.evaluation.every {
-        0 => run.config.steps,
-        every => every.min(run.config.steps),
-    };
-    runs.iter().filter(|run| run.failed.is_none()).map(step).min()
-}
-
 /// One column of the table of runs: the key of its title, and its words for a run.
 pub type Column = (&'static str, fn(&RunFacts) -> String);
 
@@ -255,10 +268,7 @@ pub fn difference(from: &RunConfig, to: &RunConfig) -> String {
     // Methods have names; what else differs says enough as it is.
     let called = |name: &str, value: String| match attention::find(&value) {
         Some(variant) if name == "variant" => variant.name.to_owned(),
-        _ if name == "architecture" => {
-            Architecture::from_id(&value).map_or(value, |kind| architecture_name(kind).to_owned())
-        }
-        _ => value,
+        _ => lookup(&format!("{name}.{value}")).map_or(value, str::to_owned),
     };
     let words = both.map(|(name, old, new)| {
         let (old, new) = (called(&name, old), called(&name, new));
@@ -271,15 +281,11 @@ pub fn difference(from: &RunConfig, to: &RunConfig) -> String {
 /// What a new start with `wanted` would change; empty where nothing.
 pub fn would_change(race: &Race, wanted: &[RunConfig]) -> String {
     let have: Vec<&RunFacts> = race.runs.iter().filter(|run| run.forked.is_none()).collect();
-    let ids = |configs: &mut dyn Iterator<Item = &RunConfig>| -> Vec<String> {
-        configs.map(|config| variant_of(config).to_owned()).collect()
-    };
-    let (before, after) = (ids(&mut have.iter().map(|run| &run.config)), ids(&mut wanted.iter()));
+    let before: Vec<String> = have.iter().map(|run| name_of(run)).collect();
+    let named = |id: &str| attention::find(id).map_or(id, |v| v.name).to_owned();
+    let after: Vec<String> = wanted.iter().map(|config| named(variant_of(config))).collect();
     if before != after {
-        let names = |ids: &[String]| {
-            ids.iter().map(|id| attention::find(id).map_or(id.as_str(), |v| v.name)).collect::<Vec<_>>().join(", ")
-        };
-        return format!("{} → {}", names(&before), names(&after));
+        return format!("{} → {}", before.join(" · "), after.join(" · "));
     }
     let mut found: Vec<String> = Vec::new();
     for (run, config) in have.iter().zip(wanted) {
@@ -338,6 +344,20 @@ fn left(race: &Race) -> Option<f64> {
         Pace::Steps => times.iter().sum(),
         Pace::Seconds => times.iter().copied().fold(f64::INFINITY, f64::min) * times.len() as f64,
     })
+}
+
+/// What a race without a verdict waits for, in words.
+pub fn awaited_words(race: &Race) -> String {
+    match awaited(&race.runs, race.doing) {
+        Awaited::Start => t("train.no_verdict").into(),
+        Awaited::Judgement { first, steps } => {
+            let values = [("first", format::count(first)), ("steps", format::count(steps))];
+            fill("train.waits_judgement", &values.each_ref().map(|(k, v)| (*k, v.as_str())))
+        }
+        Awaited::End(steps) => fill("train.waits_end", &[("steps", &format::count(steps))]),
+        Awaited::Resume => t("train.waits_resume").into(),
+        Awaited::Second => t("train.waits_second").into(),
+    }
 }
 
 /// What a race has shown, and the next experiment with its words.

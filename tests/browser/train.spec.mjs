@@ -1,5 +1,6 @@
 // The place Train: runs side by side, driven, drawn and judged.
 import { readFile } from 'node:fs/promises';
+import { apart } from '../../web/labels.js';
 import { test, expect } from './lab.mjs';
 
 // So small that a step takes milliseconds on any adapter.
@@ -222,10 +223,18 @@ test('of two tabs the first keeps its runs, and the second when it is asked to',
   const own = await step(second);
   await second.locator('#keep-these').click();
   await expect(second.locator('#not-kept')).toHaveText('');
+  // Both are there, and stay.
+  await expect(second.locator('#runs tbody tr')).toHaveCount(2);
   await second.reload();
   await doing(second, 'paused');
+  const steps = (row) => second.locator('#runs tbody tr').nth(row).locator('td').nth(2).textContent();
+  await expect(second.locator('#runs tbody tr').nth(0)).toContainText('Full');
+  await expect(second.locator('#runs tbody tr').nth(1)).toContainText('Linear');
+  expect([await steps(0), await steps(1)].map((text) => Number(text.replaceAll(',', '')))).toEqual([kept, own]);
+  await second.locator('#remove-0').click();
+  await expect(second.locator('#runs tbody tr')).toHaveCount(1);
   await expect(second.locator('#runs tbody tr')).toContainText('Linear');
-  expect(await step(second)).toBe(own);
+  await expect(second.locator('#remove-0')).toBeDisabled();
 });
 
 test('an encoder–decoder is trained where it is chosen, and an encoder where the task takes one', async ({ lab }) => {
@@ -246,6 +255,77 @@ test('an encoder–decoder is trained where it is chosen, and an encoder where t
   await lab.open(`${SMALL}&train.architecture=encoder`);
   await expect(page.locator('#banner-link')).toContainText('decoder or encoder_decoder');
   await expect(page.locator('#train-architecture')).toHaveValue('decoder');
+});
+
+test('a recurrent network stands on its own where it is told to, and a decoder looks by a small network', async ({ lab }) => {
+  test.setTimeout(180_000);
+  const page = await ready(lab, '&variant=full&train.steps=20&train.architecture=encoder_decoder');
+  await expect(page.locator('#train-block')).toHaveCount(0);
+  await page.locator('#model-1').selectOption('gru');
+  await expect(page.locator('#train-block')).toHaveValue('transformer');
+  await doing(page, 'ready');
+  await expect(page.locator('#runs tbody tr')).toHaveCount(2);
+  await page.locator('#race-start').click();
+  await doing(page, 'done');
+  await page.locator('#train-block').selectOption('plain');
+  await expect(page.locator('#race-changed')).toContainText('recurrent layers inside transformer layers → on their own');
+  await page.locator('#train-cross').selectOption('bahdanau');
+  await expect(page.locator('#race-changed')).toContainText('dot products → a small network (Bahdanau)');
+  await expect.poll(() => page.url()).toContain('train.block=plain&train.cross=bahdanau');
+  await page.locator('#race-start').click();
+  await expect(page.locator('#race-changed')).toHaveText('');
+  await doing(page, 'done');
+  // Without feed-forward networks it has fewer weights than the transformer beside it.
+  const weights = async (row) => Number((await page.locator('#runs tbody tr').nth(row).locator('td').nth(6).textContent()).replaceAll(',', ''));
+  expect(await weights(1)).toBeLessThan(await weights(0));
+  await page.locator('#train-architecture').selectOption('decoder');
+  await expect(page.locator('#train-cross')).toHaveCount(0);
+  await lab.open(`${SMALL}&variant=gru&train.block=bare`);
+  await expect(page.locator('#banner-link')).toContainText('transformer or plain');
+});
+
+test('labels are set apart, each as near to its curve as the others let it', () => {
+  const free = [{ y: 80, tall: 10 }, { y: 20, tall: 10 }];
+  expect(apart(free, 0, 100)).toEqual([80, 20]);
+  // Two of a height stand around the place that both want.
+  expect(apart([{ y: 52, tall: 10 }, { y: 50, tall: 10 }], 0, 100)).toEqual([56, 46]);
+  // At an edge they are moved away from it, and further ones with them.
+  expect(apart([{ y: 99, tall: 10 }, { y: 98, tall: 10 }, { y: 80, tall: 20 }], 0, 100)).toEqual([95, 85, 70]);
+  expect(apart([{ y: 1, tall: 10 }, { y: 3, tall: 10 }], 0, 100)).toEqual([5, 15]);
+  expect(apart([], 0, 100)).toEqual([]);
+  let state = 7;
+  const random = () => (state = (state * 48271) % 2147483647) / 2147483647;
+  for (let trial = 0; trial < 200; trial++) {
+    const labels = Array.from({ length: 1 + (trial % 6) }, () => ({ y: 200 * random(), tall: random() < 0.3 ? 24 : 12 }));
+    const placed = apart(labels, 0, 200).map((y, at) => ({ from: y - labels[at].tall / 2, to: y + labels[at].tall / 2 }));
+    placed.sort((a, b) => a.from - b.from);
+    expect(placed[0].from).toBeGreaterThanOrEqual(-1e-9);
+    expect(placed.at(-1).to).toBeLessThanOrEqual(200 + 1e-9);
+    placed.slice(1).forEach((label, at) => expect(label.from).toBeGreaterThanOrEqual(placed[at].to - 1e-9));
+  }
+});
+
+test('what is waited for is said, and labels of curves that end together do not overlap', async ({ lab, page }) => {
+  test.setTimeout(180_000);
+  await page.setViewportSize({ width: 360, height: 900 });
+  await ready(lab, '&variant=full,full_naive,linear&train.steps=4000');
+  await expect(page.locator('#verdict')).toContainText('Two models');
+  await page.locator('#race-start').click();
+  await expect(page.locator('#verdict')).toContainText('after step 50;');
+  await expect(page.locator('#chart-loss circle').first()).toBeAttached({ timeout: 90_000 });
+  await expect(page.locator('#verdict')).toContainText('stands here in words after step 4,000');
+  await page.locator('#race-stop').click();
+  await doing(page, 'stopped');
+  await expect(page.locator('#verdict')).toContainText('no verdict');
+  // The same mathematics twice: two curves that end in one place.
+  for (const chart of ['loss', 'accuracy']) {
+    const names = page.locator(`#chart-${chart} svg > g[aria-label="text"]`).last().locator('text');
+    await expect(names).toHaveCount(3);
+    const boxes = await names.evaluateAll((all) => all.map((name) => name.getBoundingClientRect().toJSON()));
+    boxes.sort((a, b) => a.top - b.top);
+    // A line's box is a little higher than its letters.
+    for (const [at, box] of boxes.slice(1).entries()) expect(box.top).toBeGreaterThan(boxes[at].bottom - 3);
+  }
 });
 
 test('what cannot be trained is refused in words, and the others are trained', async ({ lab }) => {

@@ -40,6 +40,7 @@ const LATER: &[&str] = &[
     "element.js",
     "contender.js",
     "charts.js",
+    "labels.js",
 ];
 
 /// For everything that the first view loads, compressed with brotli.

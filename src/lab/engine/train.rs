@@ -29,11 +29,17 @@ pub struct Race {
     entrants: Vec<Entrant>,
     pace: Pace,
     doing: Doing,
+    /// The only run that is trained until it ends, while the others rest.
+    alone: Option<usize>,
     told_ms: f64,
     kept_ms: f64,
 }
 
 impl Race {
+    fn new(entrants: Vec<Entrant>, pace: Pace, doing: Doing) -> Self {
+        Self { entrants, pace, doing, alone: None, told_ms: f64::NEG_INFINITY, kept_ms: now_ms() }
+    }
+
     /// The device is gone, and the runs with it; they are made again when it is their turn.
     pub fn lose(&mut self) {
         self.entrants.iter_mut().for_each(|entrant| entrant.run = None);
@@ -42,6 +48,9 @@ impl Race {
     /// Whose turn it is.
     fn next(&self) -> Vec<usize> {
         let able = || (0..self.entrants.len()).filter(|&at| self.entrants[at].can_go_on());
+        if let Some(at) = self.alone {
+            return able().filter(|&able| able == at).collect();
+        }
         match self.pace {
             Pace::Steps => {
                 // A run that was copied late, or restored, catches up first.
@@ -59,6 +68,16 @@ impl Race {
                     .collect()
             }
         }
+    }
+
+    /// Refuses more runs than a race takes.
+    fn check_room(&self, more: usize) -> Result<(), Fault> {
+        let here = self.entrants.len();
+        if here + more <= MOST_RUNS {
+            return Ok(());
+        }
+        let reason = format!("{} runs; a race takes {MOST_RUNS}: save some as files and remove them", here + more);
+        Err(Fault::Refused { reason, nearest: None })
     }
 
     fn configs(&self) -> impl Iterator<Item = &RunConfig> {
@@ -111,6 +130,7 @@ impl Engine {
             Order::Stop => {
                 self.rest(Doing::Stopped).await?;
                 if let Some(race) = &mut self.race {
+                    race.alone = None;
                     race.lose();
                 }
                 Ok(())
@@ -125,6 +145,9 @@ impl Engine {
             }
             Order::FineTune { plate, steps } => {
                 let Some(config) = self.fine_tuned(plate, steps) else { return Ok(()) };
+                if self.race.as_ref().is_some_and(|race| race.doing != Doing::Ready) {
+                    return self.train_beside(config).await;
+                }
                 self.line_up(vec![config], Pace::default(), true, watch).await?;
                 self.go_on(Pace::default());
                 Ok(())
@@ -135,8 +158,9 @@ impl Engine {
                 self.granted().await;
                 Ok(())
             }
-            Order::Keep => {
-                self.keep_these().await;
+            Order::Keep => self.keep_these().await,
+            Order::Remove { run } => {
+                self.remove(run).await;
                 Ok(())
             }
         }
@@ -151,8 +175,7 @@ impl Engine {
         // The memory of the old ones first: both might not fit.
         self.race = None;
         self.say(News::Doing { doing: Doing::Preparing });
-        let mut race =
-            Race { entrants: vec![], pace, doing: Doing::Ready, told_ms: f64::NEG_INFINITY, kept_ms: now_ms() };
+        let mut race = Race::new(vec![], pace, Doing::Ready);
         for config in runs {
             let mut entrant = self.entrant(config);
             entrant.make(&self.device).await?;
@@ -169,6 +192,40 @@ impl Engine {
         self.race = Some(race);
         self.tell_runs();
         Ok(())
+    }
+
+    /// Trains a run beside those that there are, which rest meanwhile.
+    async fn train_beside(&mut self, config: RunConfig) -> Result<(), Fault> {
+        if let Some(race) = &self.race {
+            race.check_room(1)?;
+        }
+        self.rest(Doing::Paused).await?;
+        let mut entrant = self.entrant(config);
+        entrant.make(&self.device).await?;
+        let Some(race) = &mut self.race else { return Ok(()) };
+        race.alone = Some(race.entrants.len());
+        race.entrants.push(entrant);
+        let pace = race.pace;
+        self.go_on(pace);
+        self.tell_runs();
+        Ok(())
+    }
+
+    /// Takes a run away where another is left.
+    async fn remove(&mut self, run: usize) {
+        let Some(race) = self.race.as_mut().filter(|race| race.entrants.len() > 1) else { return };
+        if run >= race.entrants.len() {
+            return;
+        }
+        race.entrants.remove(run);
+        for entrant in &mut race.entrants {
+            if let Some((from, _)) = &mut entrant.facts.forked {
+                *from -= usize::from(*from > run);
+            }
+        }
+        race.alone = race.alone.filter(|&at| at != run).map(|at| at - usize::from(at > run));
+        self.tell_runs();
+        self.shelve().await;
     }
 
     /// A run that is not made yet, with the weights that it begins with.
@@ -203,10 +260,7 @@ impl Engine {
 
     async fn fork(&mut self, from: usize, config: RunConfig) -> Result<(), Fault> {
         let Some(race) = &mut self.race else { return Ok(()) };
-        if race.entrants.len() >= MOST_RUNS {
-            let reason = format!("there are {MOST_RUNS} runs, and a race takes no more");
-            return Err(Fault::Refused { reason, nearest: None });
-        }
+        race.check_room(1)?;
         let Some(original) = race.entrants.get_mut(from) else { return Ok(()) };
         original.keep().await?;
         let mut entrant = Entrant::new(config);
@@ -215,10 +269,10 @@ impl Engine {
         entrant.facts.forked = Some((from, original.step()));
         entrant.facts.samples = original.facts.samples.clone();
         entrant.make(&self.device).await?;
-        race.entrants.push(entrant);
         if race.doing == Doing::Done {
             race.doing = Doing::Paused;
         }
+        race.entrants.push(entrant);
         self.tell_runs();
         Ok(())
     }
@@ -249,6 +303,13 @@ impl Engine {
     }
 
     async fn round(&mut self) -> Result<(), Fault> {
+        if let Some(race) = &mut self.race
+            && race.alone.is_some_and(|at| !race.entrants[at].can_go_on())
+        {
+            // The others go on when they are asked to.
+            race.alone = None;
+            return self.rest(Doing::Paused).await;
+        }
         let next = self.race.as_ref().map_or_else(Vec::new, Race::next);
         if next.is_empty() {
             return self.rest(Doing::Done).await;

@@ -56,6 +56,8 @@ fn experiment(r: &mut Random) -> Experiment {
             (number.set)(&mut train, number.range.start() + r.below(number.range.end() - number.range.start() + 1));
         }
     }
+    train.block = Block::ALL[r.below(2)];
+    train.cross = Cross::ALL[r.below(2)];
     train.rate = [0.002, 1e-5, 0.3][r.below(3)];
     train.pace = [Pace::Steps, Pace::Seconds][r.below(2)];
     train.against = Against::ALL[r.below(4)];

@@ -47,14 +47,17 @@ pub enum Order {
     /// Looks inside a run as it is now, without changing it: what the next step would do, what it predicts on held-out sequence
     /// number `sequence`, what a head attends to, and, where it writes text, how it goes on with `prompt`; answered by `Looked`.
     Look { run: usize, sequence: u64, prompt: String, heads: HeadChoice },
-    /// Trains the model that a plate shows with that plate's attention, from the weights that it has.
+    /// Trains the model that a plate shows with that plate's attention, from the weights that it has. Runs that were trained
+    /// before stay beside it, at rest.
     FineTune { plate: usize, steps: u64 },
     /// Makes the file at an address of the page one more run.
     Open { from: String },
     /// Another tab kept its runs, and is gone.
     Granted,
-    /// Keeps these runs in place of those that another tab has left.
+    /// Puts these runs beside those that another tab has left, at rest, and keeps them all.
     Keep,
+    /// Takes one of several runs away, also from what is kept.
+    Remove { run: usize },
 }
 
 /// The head that is looked at.
@@ -172,7 +175,7 @@ pub enum NotKept {
     Full,
     /// Another tab keeps its own.
     OtherTab,
-    /// Those of a tab that is gone are kept still, until these are to take their place.
+    /// Those of a tab that is gone are kept still, until these are put beside them.
     Others,
     /// In the browser's words.
     Failed(String),

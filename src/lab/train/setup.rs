@@ -3,10 +3,10 @@
 
 use super::RunConfig;
 use super::orders::Pace;
-use crate::attention::find;
+use crate::attention::{Family, find};
 use crate::ids::ids;
 use crate::lab::experiment::{Complaint, Experiment};
-use crate::model::{Architecture, Mixer, ModelConfig, OptimiserConfig};
+use crate::model::{Architecture, Block, Mixer, ModelConfig, OptimiserConfig};
 use crate::task::TaskConfig;
 use std::ops::RangeInclusive;
 
@@ -21,6 +21,16 @@ ids! {
         Seconds = "seconds",
         Flops = "flops",
         Tokens = "tokens",
+    }
+}
+
+ids! {
+    /// How the decoder of an encoder–decoder scores what the encoder gives.
+    Cross {
+        #[default]
+        Full = "full",
+        /// By a small network of both states.
+        Bahdanau = "bahdanau",
     }
 }
 
@@ -40,6 +50,10 @@ pub struct TrainSetup {
     pub steps: usize,
     /// One of those that the task takes ([`TrainSetup::takes`]).
     pub architecture: Architecture,
+    /// What a layer of the models with a recurrent network is made of; the others are transformers.
+    pub block: Block,
+    /// For an encoder–decoder.
+    pub cross: Cross,
     /// Learning rate.
     pub rate: f64,
     pub pace: Pace,
@@ -94,6 +108,8 @@ impl TrainSetup {
                 "list_ops" | "masked_lm" => Architecture::Encoder,
                 _ => Architecture::Decoder,
             },
+            block: Block::default(),
+            cross: Cross::default(),
             rate: 0.002,
             pace: Pace::Steps,
             against: Against::Steps,
@@ -138,8 +154,13 @@ impl TrainSetup {
 
 /// The tasks' ids, in the order of menus.
 pub fn task_ids() -> Vec<String> {
-    let id = |config| serde_json::to_value(config).ok()?.get("id")?.as_str().map(str::to_owned);
-    TaskConfig::all().into_iter().filter_map(id).collect()
+    TaskConfig::all().iter().map(task_id).collect()
+}
+
+/// The id of a task.
+pub fn task_id(config: &TaskConfig) -> String {
+    let json = serde_json::to_value(config).unwrap_or_default();
+    json["id"].as_str().unwrap_or_default().to_owned()
 }
 
 /// A task at a length, with what is easy enough to be learned while one looks on.
@@ -174,6 +195,11 @@ pub fn of(id: &str, length: usize) -> Option<TaskConfig> {
     Some(config)
 }
 
+/// Whether a variant is a recurrent network, whose layers may stand without a transformer's blocks.
+pub fn is_recurrent(id: &str) -> bool {
+    find(id).is_some_and(|variant| variant.family == Family::RecurrentNetwork)
+}
+
 /// The runs that an experiment describes: one for each of its first variants.
 pub fn runs(e: &Experiment) -> Vec<RunConfig> {
     let setup = &e.train;
@@ -188,10 +214,12 @@ pub fn runs(e: &Experiment) -> Vec<RunConfig> {
         }
         let model = ModelConfig {
             architecture: setup.architecture,
+            block: if is_recurrent(id) { setup.block } else { Block::default() },
             layers: setup.layers,
             d_model: setup.width,
             heads: e.heads,
             attention: vec![Mixer { variant: id.clone(), params }],
+            cross: Mixer::of(setup.cross.id()),
             ..ModelConfig::default()
         };
         let steps = setup.steps as u64;
@@ -233,8 +261,9 @@ fn compare(path: &str, a: &serde_json::Value, b: &serde_json::Value, found: &mut
             let names: std::collections::BTreeSet<&String> = x.keys().chain(y.keys()).collect();
             for name in names {
                 let field = |of: &serde_json::Map<String, Value>| of.get(name).cloned().unwrap_or_default();
-                // The last name says enough, but for an id, which is what it names.
-                compare(if name == "id" { path } else { name }, &field(x), &field(y), found);
+                // The last name says enough, but for an id and the variant of a cross-attention, which are what they name.
+                let named = name == "id" || (path, name.as_str()) == ("cross", "variant");
+                compare(if named { path } else { name }, &field(x), &field(y), found);
             }
         }
         (Value::Array(x), Value::Array(y)) if x.len() == y.len() => {
@@ -308,6 +337,33 @@ mod tests {
         let mut faster = made[0].clone();
         faster.optimiser.rate = 0.01;
         assert_eq!(differences(&made[0], &faster), [("rate".into(), "0.002".into(), "0.01".into())]);
+    }
+
+    #[test]
+    fn recurrent_networks_alone_are_raced_beside_transformers() {
+        let train = TrainSetup {
+            architecture: Architecture::EncoderDecoder,
+            block: Block::Plain,
+            cross: Cross::Bahdanau,
+            ..TrainSetup::default()
+        };
+        let variants: Vec<String> = ["full", "lstm", "gru", "rnn"].map(Into::into).into();
+        let e = Experiment { train, variants, view: View::Train, ..Experiment::default() };
+        let made = runs(&e);
+        let blocks: Vec<Block> = made.iter().map(|run| run.model.block).collect();
+        assert_eq!(blocks, [Block::Transformer, Block::Plain, Block::Plain, Block::Plain]);
+        for mut run in made.clone() {
+            assert_eq!(run.model.cross, Mixer::of("bahdanau"));
+            run.complete(1 << 30).unwrap_or_else(|e| panic!("{:?}: {e}", run.model.attention));
+        }
+        // What a restart would change is named by the settings that were changed.
+        let usual =
+            runs(&Experiment { train: TrainSetup { block: Block::Transformer, ..e.train.clone() }, ..e.clone() });
+        let named = |from: &RunConfig, to: &RunConfig| differences(from, to);
+        assert_eq!(named(&usual[1], &made[1]), [("block".into(), "transformer".into(), "plain".into())]);
+        assert_eq!(named(&usual[0], &made[0]), []);
+        let dots = runs(&Experiment { train: TrainSetup { cross: Cross::Full, ..e.train.clone() }, ..e.clone() });
+        assert_eq!(named(&dots[1], &made[1]), [("cross".into(), "full".into(), "bahdanau".into())]);
     }
 
     #[test]

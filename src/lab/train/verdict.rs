@@ -1,11 +1,14 @@
 //! What a race has shown, and what to try next. The page says it in words.
 
-use super::orders::RunFacts;
+use super::orders::{Doing, RunFacts};
 use crate::sort::Arrange;
+use crate::task::TaskConfig;
 
 /// A task counts as solved from this accuracy on, and two accuracies as different from this difference on.
 const SOLVED: f64 = 0.97;
 const APART: f64 = 0.03;
+/// Steps that the form takes.
+const MOST_STEPS: usize = 100_000;
 
 /// What a race has shown.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,19 +52,64 @@ fn reach(run: &RunFacts) -> Option<u32> {
     (right > 0 && beyond < 0.7).then(|| bins[right - 1].to)
 }
 
+/// What is waited for where there is no verdict yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Awaited {
+    /// A start.
+    Start,
+    /// The first judgement of any run, after this step, and the verdict after all of `steps`.
+    Judgement { first: u64, steps: u64 },
+    /// The last of these steps.
+    End(u64),
+    /// That it goes on: it was stopped before its end.
+    Resume,
+    /// A second run that can be compared with the first: of the same task, and one that was not refused.
+    Second,
+}
+
+/// What runs without a verdict wait for.
+pub fn awaited(runs: &[RunFacts], doing: Doing) -> Awaited {
+    let steps = runs.iter().filter(|run| run.failed.is_none()).map(|run| run.config.steps).max();
+    let judged = runs.iter().any(|run| run.samples.iter().any(|sample| sample.held.is_some()));
+    match (doing, first_judgement(runs), steps) {
+        (Doing::Running | Doing::Paused, Some(first), Some(steps)) if !judged => Awaited::Judgement { first, steps },
+        (Doing::Running | Doing::Paused, _, Some(steps)) => Awaited::End(steps),
+        (Doing::Stopped, ..) => Awaited::Resume,
+        (Doing::Nothing | Doing::Preparing | Doing::Ready, ..) => Awaited::Start,
+        _ => Awaited::Second,
+    }
+}
+
+/// The step at which the first run is judged for the first time; none where no run is left that could be.
+pub fn first_judgement(runs: &[RunFacts]) -> Option<u64> {
+    let step = |run: &RunFacts| match run.config.evaluation.every {
+        0 => run.config.steps,
+        every => every.min(run.config.steps),
+    };
+    runs.iter().filter(|run| run.failed.is_none()).map(step).min()
+}
+
 /// The verdict on runs that have ended, and the next experiment; none where there is nothing to compare.
 pub fn verdict(runs: &[RunFacts]) -> Option<(Verdict, Next)> {
-    let judged: Vec<(usize, f64)> = (runs.iter().enumerate())
+    let mut judged: Vec<(usize, f64)> = (runs.iter().enumerate())
         .filter(|(_, run)| run.failed.is_none())
         .filter_map(|(at, run)| Some((at, accuracy(run)?)))
         .collect();
+    // Accuracies of different tasks say nothing of each other.
+    let task = judged.first().map(|&(at, _)| &runs[at].config.task);
+    judged.retain(|&(at, _)| Some(&runs[at].config.task) == task);
     let &(best, top) = judged.iter().max_by(|a, b| a.1.total_cmp(&b.1))?;
     let &(worst, bottom) = judged.iter().min_by(|a, b| a.1.total_cmp(&b.1))?;
     if judged.len() < 2 {
         return None;
     }
     let config = &runs[best].config;
-    let longer = Next::Length((2 * config.model.length).min(1024));
+    // What is at its end already is tried with another seed.
+    let other = Next::Seed(config.seed + 1);
+    let (length, steps, layers) = (config.model.length, config.steps as usize, runs[worst].config.model.layers);
+    let more = |times: usize| if steps < MOST_STEPS { Next::Steps((times * steps).min(MOST_STEPS)) } else { other };
+    let fixed = matches!(config.task, TaskConfig::Modular(_)) || length >= 1024;
+    let longer = if fixed { other } else { Next::Length((2 * length).min(1024)) };
     Some(if bottom >= SOLVED {
         let seconds = |at: usize| solved_at(&runs[at]).map_or(f64::INFINITY, |at| at.1);
         let mut order: Vec<usize> = judged.iter().map(|(at, _)| *at).collect();
@@ -70,14 +118,12 @@ pub fn verdict(runs: &[RunFacts]) -> Option<(Verdict, Next)> {
         let clear = seconds(order[1]) > 1.2 * seconds(order[0]);
         (Verdict::AllSolve { first: clear.then_some(order[0]) }, longer)
     } else if judged.iter().all(|&(at, a)| a < runs[at].chance + APART) {
-        (Verdict::NoneLearns, Next::Steps((3 * config.steps as usize).min(100_000)))
+        (Verdict::NoneLearns, more(3))
     } else if top - bottom < APART {
-        let more = Next::Steps((2 * config.steps as usize).min(100_000));
-        (Verdict::Alike, if top < SOLVED { more } else { Next::Seed(config.seed + 1) })
+        (Verdict::Alike, if top < SOLVED { more(2) } else { other })
     } else {
         let reach = reach(&runs[worst]);
-        let deeper = Next::Layers((runs[worst].config.model.layers + 1).min(12));
-        let next = if top >= SOLVED && reach.is_some() { deeper } else { Next::Steps(2 * config.steps as usize) };
+        let next = if top >= SOLVED && reach.is_some() && layers < 12 { Next::Layers(layers + 1) } else { more(2) };
         (Verdict::Apart { best, worst, reach }, next)
     })
 }
@@ -87,7 +133,6 @@ mod tests {
     use super::*;
     use crate::lab::train::RunConfig;
     use crate::lab::train::orders::{Held, Sample};
-    use crate::task::TaskConfig;
     use crate::task::score::{Bin, Count, Score};
 
     /// A run judged once, with these shares of ten right at distances 1, 2–3, 4–7, ...
@@ -128,5 +173,56 @@ mod tests {
         assert_eq!(of(&[run(&[5], 1.0), run(&[5], 1.0)]), Some(Verdict::Alike));
         assert_eq!(of(&[run(&[10], 3.0), run(&[10], 1.0)]), Some(Verdict::AllSolve { first: Some(1) }));
         assert_eq!(of(&[run(&[10], 1.1), run(&[10], 1.0)]), Some(Verdict::AllSolve { first: None }));
+    }
+
+    #[test]
+    fn runs_of_different_tasks_are_not_compared() {
+        let mut other = run(&[1], 1.0);
+        other.config = RunConfig::of(TaskConfig::Sort(Default::default()));
+        assert_eq!(verdict(&[run(&[10], 1.0), other.clone()]), None);
+        let three = verdict(&[run(&[5], 1.0), run(&[8], 1.0), other]).unwrap().0;
+        assert_eq!(three, Verdict::Apart { best: 1, worst: 0, reach: None });
+    }
+
+    #[test]
+    fn no_experiment_is_suggested_that_the_form_does_not_take() {
+        let next = |runs: &[RunFacts]| verdict(runs).unwrap().1;
+        let with = |right: &[usize], change: fn(&mut RunConfig)| {
+            let mut run = run(right, 1.0);
+            change(&mut run.config);
+            run
+        };
+        let apart = |change| next(&[with(&[9], change), with(&[5], change)]);
+        assert_eq!(apart(|config| config.steps = 60_000), Next::Steps(100_000));
+        assert_eq!(apart(|config| config.steps = 100_000), Next::Seed(2));
+        let solved = |change| next(&[with(&[10], change), with(&[10], change)]);
+        assert_eq!(solved(|config| config.model.length = 40), Next::Length(80));
+        assert_eq!(solved(|config| config.model.length = 1024), Next::Seed(2));
+        assert_eq!(solved(|config| config.task = TaskConfig::Modular(Default::default())), Next::Seed(2));
+        let cliff = |change| next(&[with(&[10, 10], change), with(&[10, 1], change)]);
+        assert_eq!(cliff(|config| config.model.layers = 3), Next::Layers(4));
+        assert_eq!(cliff(|config| config.model.layers = 12), Next::Steps(1000));
+    }
+
+    #[test]
+    fn what_is_waited_for() {
+        let begun = |every: u64| {
+            let mut run = run(&[1], 1.0);
+            (run.config.steps, run.config.evaluation.every) = (300, every);
+            run.samples[0].held = None;
+            run
+        };
+        let two = [begun(40), begun(15)];
+        assert_eq!(awaited(&two, Doing::Ready), Awaited::Start);
+        assert_eq!(awaited(&two, Doing::Running), Awaited::Judgement { first: 15, steps: 300 });
+        assert_eq!(awaited(&[begun(0)], Doing::Paused), Awaited::Judgement { first: 300, steps: 300 });
+        let mut failed = begun(5);
+        failed.failed = Some(super::super::orders::Failed { reason: "no".into(), nearest: None });
+        assert_eq!(awaited(&[begun(40), failed], Doing::Running), Awaited::Judgement { first: 40, steps: 300 });
+        let mut judged = run(&[1], 1.0);
+        judged.config.steps = 300;
+        assert_eq!(awaited(&[begun(40), judged], Doing::Running), Awaited::End(300));
+        assert_eq!(awaited(&two, Doing::Stopped), Awaited::Resume);
+        assert_eq!(awaited(&[run(&[10], 1.0)], Doing::Done), Awaited::Second);
     }
 }

@@ -2,9 +2,10 @@
 
 use crate::lab::train::orders::Doing;
 use crate::lab::train::setup::Against;
+use crate::lab::train::verdict::first_judgement;
 use crate::ui::browser;
 use crate::ui::format;
-use crate::ui::race::{Curve, against_name, describe, first_judgement};
+use crate::ui::race::{Curve, against_name, describe};
 use crate::ui::state::{Lab, SessionStoreFields, use_lab};
 use crate::ui::texts::{fill, t};
 use leptos::html;

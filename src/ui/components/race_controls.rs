@@ -4,7 +4,7 @@ use crate::lab::protocol::Command;
 use crate::lab::train::orders::{Doing, Order};
 use crate::lab::train::setup;
 use crate::lab::train::verdict::Next;
-use crate::ui::race::{say, status, would_change};
+use crate::ui::race::{awaited_words, say, status, would_change};
 use crate::ui::state::{Lab, Phase, SessionStoreFields, use_lab};
 use crate::ui::texts::{fill, t};
 use leptos::prelude::*;
@@ -143,6 +143,7 @@ pub fn Controls() -> impl IntoView {
 pub fn Said() -> impl IntoView {
     let lab = use_lab();
     let said = Memo::new(move |_| lab.session.race().with(say));
+    let waits = Memo::new(move |_| lab.session.race().with(awaited_words));
     let begin = move |next: Next| {
         lab.edit(|e| match next {
             Next::Length(n) => e.train.length = n,
@@ -155,7 +156,7 @@ pub fn Said() -> impl IntoView {
     view! {
         <div class="findings" id="verdict" aria-live="polite">
             {move || match said.get() {
-                None => view! { <p>{t("train.no_verdict")}</p> }.into_any(),
+                None => view! { <p>{move || waits.get()}</p> }.into_any(),
                 Some((words, next, suggestion)) => view! {
                     <p>{words}</p>
                     <p>{suggestion}" "<button type="button" id="race-next" on:click=move |_| begin(next)>{t("train.try")}</button></p>

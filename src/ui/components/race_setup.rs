@@ -5,9 +5,9 @@ use super::text_input::TextInput;
 use crate::attention::{Param, Variant, find};
 use crate::lab::experiment::{Experiment, MAX_HEADS};
 use crate::lab::train::orders::Pace;
-use crate::lab::train::setup::{MOST_MODELS, NUMBERS, RATES, TrainSetup, task_ids};
-use crate::model::Architecture;
-use crate::ui::race::architecture_name;
+use crate::lab::train::setup::{Cross, MOST_MODELS, NUMBERS, RATES, TrainSetup, is_recurrent, task_ids};
+use crate::model::{Architecture, Block};
+use crate::ui::race::{architecture_name, task_name};
 use crate::ui::state::{Lab, use_lab};
 use crate::ui::texts::{fill, lookup, t};
 use leptos::prelude::*;
@@ -22,10 +22,9 @@ pub fn RaceSetup() -> impl IntoView {
             e.train = TrainSetup { pace, against, ..TrainSetup::usual(&id) };
         });
     };
-    let named = |id: &str| lookup(&format!("task.{id}")).map_or_else(|| id.replace('_', " "), str::to_owned);
     let tasks = task_ids().into_iter().map(|id| {
         let selected = task.with_untracked(|task| *task == id);
-        view! { <option value=id.clone() selected=selected>{named(&id)}</option> }
+        view! { <option value=id.clone() selected=selected>{task_name(&id)}</option> }
     });
     let seconds = lab.of(|e| e.train.pace == Pace::Seconds);
     let numbers = NUMBERS.into_iter().map(|number| {
@@ -35,6 +34,8 @@ pub fn RaceSetup() -> impl IntoView {
         whole(lab, number.key, id, range, move |e| get(&e.train), move |e, x| set(&mut e.train, x))
     });
     let rate = lab.of(|e| e.train.rate);
+    let recurrent = lab.of(|e| e.variants.iter().take(MOST_MODELS).any(|id| is_recurrent(id)));
+    let crosses = lab.of(|e| e.train.architecture == Architecture::EncoderDecoder);
     view! {
         <fieldset>
             <legend>{t("train.task")}</legend>
@@ -50,6 +51,16 @@ pub fn RaceSetup() -> impl IntoView {
         <fieldset id="race-numbers">
             <legend>{t("train.settings")}</legend>
             {architecture(lab)}
+            <Show when=move || recurrent.get()>
+                {menu(lab, "block", Block::IDS, |e| e.train.block.id(), |e, id| {
+                    e.train.block = Block::from_id(id).unwrap_or_default();
+                })}
+            </Show>
+            <Show when=move || crosses.get()>
+                {menu(lab, "cross", Cross::IDS, |e| e.train.cross.id(), |e, id| {
+                    e.train.cross = Cross::from_id(id).unwrap_or_default();
+                })}
+            </Show>
             <div class="pair">
                 {numbers.collect_view()}
                 {whole(lab, "heads", t("train.field.heads"), (1, MAX_HEADS), |e| e.heads, |e, x| {
@@ -104,6 +115,29 @@ fn architecture(lab: Lab) -> AnyView {
                 ev.target().set_value(chosen.get_untracked().id());
             }>{options.collect_view()}</select>
             <span class="meaning">{about}" "{move || (!encodes.get()).then(|| t("architecture.no_encoder"))}</span>
+        </label>
+    }
+    .into_any()
+}
+
+/// One of a few choices; the catalogues name it, its choices, and what each means.
+fn menu(
+    lab: Lab,
+    key: &'static str,
+    ids: &'static [&'static str],
+    get: fn(&Experiment) -> &'static str,
+    set: fn(&mut Experiment, &str),
+) -> AnyView {
+    let chosen = lab.of(get);
+    let options = ids.iter().map(|&id| {
+        let selected = chosen.get_untracked() == id;
+        view! { <option value=id selected=selected>{lookup(&format!("{key}.{id}"))}</option> }
+    });
+    view! {
+        <label class="control">{lookup(&format!("train.field.{key}"))}
+            <select id=format!("train-{key}") prop:value=move || chosen.get()
+                on:change:target=move |ev| lab.edit(|e| set(e, &ev.target().value()))>{options.collect_view()}</select>
+            <span class="meaning">{move || lookup(&format!("{key}.{}.about", chosen.get()))}</span>
         </label>
     }
     .into_any()

@@ -95,6 +95,8 @@ fn row(lab: Lab, at: usize) -> AnyView {
             rests && race.runs.len() < MOST_RUNS && race.runs.get(at).is_some_and(|run| !run.samples.is_empty())
         })
     };
+    let can_remove =
+        move || race.with(|race| race.runs.len() > 1 && !matches!(race.doing, Doing::Preparing | Doing::Ready));
     let can_save = move || race.with(|race| race.runs.get(at).is_some_and(|run| !run.samples.is_empty()));
     view! {
         <tr data-family=family.map(family_key)>
@@ -104,7 +106,9 @@ fn row(lab: Lab, at: usize) -> AnyView {
             <td><button type="button" id=format!("copy-{at}") title=t("train.copy_meaning") disabled=move || !can_copy()
                 on:click=copy>{t("train.copy")}</button>" "
                 <button type="button" id=format!("save-{at}") title=t("train.save_meaning") disabled=move || !can_save()
-                on:click=move |_| order(lab, Order::Save { run: at })>{t("train.save")}</button></td>
+                on:click=move |_| order(lab, Order::Save { run: at })>{t("train.save")}</button>" "
+                <button type="button" id=format!("remove-{at}") title=t("train.remove_meaning") disabled=move || !can_remove()
+                on:click=move |_| order(lab, Order::Remove { run: at })>{t("train.remove")}</button></td>
         </tr>
     }
     .into_any()

@@ -5,7 +5,8 @@ use crate::lab::experiment::{MAX_HEADS, View};
 use crate::lab::train::setup::MOST_MODELS;
 use crate::ui::format;
 use crate::ui::geometry::LENGTHS;
-use crate::ui::state::{known, set_value, use_lab, value_of};
+use crate::ui::race::{in_race, task_name};
+use crate::ui::state::{SessionStoreFields, known, set_value, use_lab, value_of};
 use crate::ui::texts::{fill, lookup, t};
 use leptos::prelude::*;
 
@@ -43,12 +44,14 @@ pub fn StateLine() -> impl IntoView {
     let lab = use_lab();
     let speed = lab.of(|e| e.view == View::Speed);
     let train = lab.of(|e| {
-        let task = &e.train.task;
-        let task = lookup(&format!("task.{task}")).map_or_else(|| task.clone(), str::to_owned);
+        let task = task_name(&e.train.task);
         let models: Vec<&str> = known(&e.variants).into_iter().take(MOST_MODELS).map(|v| v.name).collect();
         (e.view == View::Train).then(|| format!("{task}: {}", models.join(" · ")))
     });
-    let in_words = move || view! { <p class="state-line" id="state-line">{train.get()}</p> };
+    // Runs that there are have the word, whatever the form says of the next ones.
+    let runs = Memo::new(move |_| lab.session.race().with(in_race));
+    let in_words =
+        move || view! { <p class="state-line" id="state-line">{move || runs.get().or_else(|| train.get())}</p> };
     view! {
         <Show when=move || train.with(Option::is_none) fallback=in_words>
         <p class="state-line" id="state-line">

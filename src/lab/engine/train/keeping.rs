@@ -1,7 +1,7 @@
 //! Races outlive the page: what was reached is kept on the shelf, brought back, saved as files and opened from them.
 
+use super::Race;
 use super::entrant::Entrant;
-use super::{Race, now_ms};
 use crate::lab::engine::Engine;
 use crate::lab::engine::device::Fault;
 use crate::lab::protocol::Command;
@@ -49,7 +49,8 @@ impl Engine {
         let kept = Kept { pace: race.pace, doing: race.doing, runs };
         let mut entries = Vec::new();
         for (at, entrant) in race.entrants.iter().enumerate() {
-            if let Some(Ok(bytes)) = entrant.kept.as_ref().map(Checkpoint::to_bytes) {
+            // Another run may have stood in its place: what is at its beginning has no weights.
+            if let Ok(bytes) = entrant.kept.as_ref().map_or(Ok(vec![]), Checkpoint::to_bytes) {
                 entries.push((weights_of(at), bytes));
             }
         }
@@ -103,6 +104,11 @@ impl Engine {
         let waited = self.keeping == Keeping::Waiting;
         let trained = self.race.as_ref().is_some_and(|race| race.doing != Doing::Ready);
         match self.shelved().await {
+            // A visit that begins with a fine-tuning finds the runs of an earlier one when it comes to them.
+            Ok(Some(others)) if trained && !waited && self.has_room_for(&others) => {
+                self.keeping = Keeping::Yes;
+                self.put_beside(others).await;
+            }
             Ok(Some(_)) if trained => {
                 // Until the visitor has decided, a new tab may bring the others back.
                 self.shelf.give_back();
@@ -126,13 +132,52 @@ impl Engine {
         self.tell_runs();
     }
 
-    /// Keeps the runs there are in place of another tab's.
-    pub(super) async fn keep_these(&mut self) {
-        if self.keeping == Keeping::Offered && self.claim().await {
-            // What is refused now is told; if it is not, this is.
-            self.keeping = Keeping::Failing;
-            self.keep_now().await;
+    /// Puts the runs there are beside another tab's, and keeps them all.
+    pub(super) async fn keep_these(&mut self) -> Result<(), Fault> {
+        if self.keeping != Keeping::Offered || !self.claim().await {
+            return Ok(());
         }
+        let others = self.shelved().await.ok().flatten();
+        if let (Some(race), Some(others)) = (&self.race, &others)
+            && let Err(full) = race.check_room(others.entrants.len())
+        {
+            self.shelf.give_back();
+            self.keeping = Keeping::Offered;
+            return Err(full);
+        }
+        // What is refused now is told; if it is not, this is.
+        self.keeping = Keeping::Failing;
+        match others {
+            Some(others) => self.put_beside(others).await,
+            None => self.keep_now().await,
+        }
+        Ok(())
+    }
+
+    fn has_room_for(&self, others: &Race) -> bool {
+        self.race.as_ref().is_none_or(|race| race.check_room(others.entrants.len()).is_ok())
+    }
+
+    /// Puts the runs of another race in front of those there are. All rest but a single one that is being trained.
+    async fn put_beside(&mut self, others: Race) {
+        let Some(race) = &mut self.race else { return };
+        let before = others.entrants.len();
+        for entrant in &mut race.entrants {
+            if let Some((from, _)) = &mut entrant.facts.forked {
+                *from += before;
+            }
+        }
+        let single = race.doing == Doing::Running && race.entrants.len() == 1;
+        race.alone = if single { Some(before) } else { race.alone.map(|at| at + before) };
+        race.entrants.splice(0..0, others.entrants);
+        if race.alone.is_none() {
+            race.doing = Doing::Paused;
+            if race.entrants.iter().all(|entrant| !entrant.can_go_on()) {
+                race.doing = Doing::Done;
+            }
+        }
+        self.tell_runs();
+        self.keep_now().await;
     }
 
     /// Puts the race on the shelf as it is now. A run that cannot say where it is stays as it was last kept.
@@ -168,7 +213,7 @@ impl Engine {
             Doing::Stopped => Doing::Stopped,
             _ => Doing::Paused,
         };
-        Ok(Some(Race { entrants, pace: kept.pace, doing, told_ms: f64::NEG_INFINITY, kept_ms: now_ms() }))
+        Ok(Some(Race::new(entrants, kept.pace, doing)))
     }
 
     /// Makes a file of one run, for the page to hand over.
@@ -195,15 +240,11 @@ impl Engine {
         }
         let at_work = |race: &Race| !matches!(race.doing, Doing::Ready | Doing::Nothing);
         match self.race.as_mut().filter(|race| at_work(race)) {
-            Some(race) if race.entrants.len() >= MOST_RUNS => {
-                return Err(Fault::refused(format!("there are {MOST_RUNS} runs, and a race takes no more")));
+            Some(race) => {
+                race.check_room(1)?;
+                race.entrants.push(entrant);
             }
-            Some(race) => race.entrants.push(entrant),
-            None => {
-                let (pace, told_ms) = (Pace::default(), f64::NEG_INFINITY);
-                let race = Race { entrants: vec![entrant], pace, doing: Doing::Paused, told_ms, kept_ms: now_ms() };
-                self.race = Some(race);
-            }
+            None => self.race = Some(Race::new(vec![entrant], Pace::default(), Doing::Paused)),
         }
         self.tell_runs();
         Ok(())
