@@ -15,7 +15,6 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-/// The interpreter, and the GPU unless `LAB_NO_GPU=1` says that there is none.
 /// Serves commands; `react` sees each event and may send more. All events, and what plate 0 shows.
 fn serve(backend: Backend, commands: Vec<Command>, react: impl Fn(&Handle, &Event) + 'static) -> (Vec<Event>, Picture) {
     let events = Rc::new(RefCell::new(Vec::new()));

@@ -13,7 +13,6 @@ use backends::backends;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-/// The interpreter, and the GPU unless `LAB_NO_GPU=1` says that there is none.
 fn config(variant: &str) -> RunConfig {
     let params = if variant == "sliding_window" { r#", "params": {"window": 2}"# } else { "" };
     let text = format!(
