@@ -225,7 +225,13 @@ fn a_trained_model_gives_the_references_ids_logits_and_weights() {
     let folder = folder.to_str().expect("its path is UTF-8");
     ids_agree(folder);
     models_agree(&[folder], None);
-    models_agree(&[folder], Some(&common::gpu().expect("there is a device")));
+    let gpu = common::gpu().expect("there is a device");
+    // The engine goes through a larger table in parts; here it is one buffer.
+    let file = read(folder, "model.safetensors");
+    let largest = SafeTensors::deserialize(&file).unwrap().iter().map(|(_, tensor)| tensor.data().len() as u64).max();
+    if largest.expect("there are tensors") <= gpu.caps().max_binding_bytes {
+        models_agree(&[folder], Some(&gpu));
+    }
 }
 
 /// The similarities that the model's own page publishes: cosines of the means of the last layer's rows.

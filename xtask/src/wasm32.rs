@@ -13,10 +13,10 @@ use crate::toolchain::{debian_packages, on_path, root_on_debian, say};
 pub const TARGET: &str = "wasm32-unknown-unknown";
 
 /// Every WebGPU browser has SIMD, and the CPU path lives from it. One set of flags for every wasm build, so that
-/// clippy and the build share what they compiled. LLVM inlines what is small or called once, and little else: that takes a
-/// twelfth off what a visitor loads, where `opt-level = "s"` would also give up the vectors that the CPU path lives from.
-/// Leptos' views without the types of what is in them are a sixteenth less.
-const RUSTFLAGS: &str = "-C target-feature=+simd128 -C llvm-args=-inline-threshold=40 --cfg erase_components";
+/// clippy and the build share what they compiled. LLVM inlines what is small or called once, and little else: that takes
+/// more than a twelfth off what a visitor loads, where `opt-level = "s"` would also give up the vectors that the CPU path
+/// lives from. Leptos' views without the types of what is in them are a sixteenth less.
+const RUSTFLAGS: &str = "-C target-feature=+simd128 -C llvm-args=-inline-threshold=25 --cfg erase_components";
 
 /// Which rustup toolchain compiles for wasm32.
 #[derive(Clone, Copy, PartialEq, Eq)]
