@@ -5,6 +5,8 @@
 mod layers;
 #[path = "opening/resident.rs"]
 mod resident;
+#[path = "opening/vectors.rs"]
+mod vectors;
 
 #[path = "common/backends.rs"]
 mod backends;

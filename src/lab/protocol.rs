@@ -396,8 +396,10 @@ pub struct ModelFacts {
     pub d_model: usize,
     /// The longest sequence that it was trained on.
     pub length: usize,
-    /// Steps of its training, and the loss that it reached on held-out sequences in nats.
+    /// Steps of its training, and the loss that it reached on held-out sequences in nats; none of an opened model.
     pub trained: Option<(u64, f64)>,
+    /// Whether it says words, so that it has losses; otherwise the vectors that it makes of texts are compared.
+    pub says_words: bool,
 }
 
 /// Why no model's weights are shown.
@@ -415,7 +417,8 @@ pub enum WhyDrawn {
 }
 
 /// What becomes of a model that was trained with full attention when it is run with another: mean cross-entropy in nats, with full
-/// attention and with the other.
+/// attention and with the other. Of a model that says no words, the cosine of the text's vector, the mean of the last layer's rows,
+/// with that of full attention: 1, and that of the other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Swapped {
     /// On sequences that it has not learned from.
@@ -447,7 +450,7 @@ pub struct Numbers {
     /// Where a trained model is shown.
     #[serde(default)]
     pub swapped: Option<Swapped>,
-    /// Mean loss on the text with the variant in one layer alone, layer by layer, as far as `Layers` has come.
+    /// As [`Swapped::text`], with the variant in one layer alone, layer by layer, as far as `Layers` has come.
     #[serde(default)]
     pub layers: Vec<f64>,
 }

@@ -105,6 +105,11 @@ impl Subject {
         self.config.architecture != Architecture::Encoder
     }
 
+    /// Whether it foresees words, or those that are hidden from it. Sentence models come without the head for that.
+    pub fn says_words(&self) -> bool {
+        self.opened.is_none() || self.causal() || self.config.says_words
+    }
+
     /// Tokens of a text.
     ///
     /// # Errors

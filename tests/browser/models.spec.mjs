@@ -66,6 +66,38 @@ test('another attention in an opened model is judged on the text', async ({ lab 
   await expect(page.locator('#weights')).toHaveValue('trained');
 });
 
+/** A model's file without its head, as sentence models have theirs. */
+function headless(model) {
+  const bytes = readFileSync(fixture(model, 'model.safetensors'));
+  const start = 8 + Number(bytes.readBigUInt64LE(0));
+  const kept = {};
+  const parts = [];
+  let end = 0;
+  for (const [name, tensor] of Object.entries(JSON.parse(bytes.subarray(8, start)))) {
+    if (name.startsWith('cls.') || name === '__metadata__') continue;
+    const part = bytes.subarray(...tensor.data_offsets.map((at) => start + at));
+    kept[name] = { ...tensor, data_offsets: [end, (end += part.length)] };
+    parts.push(part);
+  }
+  const header = Buffer.from(JSON.stringify(kept));
+  const size = Buffer.alloc(8);
+  size.writeBigUInt64LE(BigInt(header.length));
+  return Buffer.concat([size, header, ...parts]);
+}
+
+test('a model that says no words is compared by the vectors that it makes', async ({ lab }) => {
+  const page = await lab.open(`?v=1&variant=full,sliding_window&sliding_window.window=1&n=13&${QUERY}`);
+  const small = ['config.json', 'tokenizer.json'].map((name) => ({ name, mimeType: '', buffer: readFileSync(fixture('bert', name)) }));
+  await page.locator('#open-model').setInputFiles([{ name: 'model.safetensors', mimeType: '', buffer: headless('bert') }, ...small]);
+  await expect(page.locator('#swap caption')).toContainText('cosine with that of full attention');
+  const row = page.locator('#swap tbody tr');
+  await expect(row).toHaveText(/^run with Sliding window\s*-?0\.\d+/, { useInnerText: true });
+  await expect(page.locator('.fine-tune')).toBeHidden();
+  await page.locator('button.by-layer').click();
+  await expect(page.locator('table.by-layer tbody tr')).toHaveText([/^layer 1\s*-?\d\.\d+/, /^layer 2\s*-?\d\.\d+/]);
+  await expect(page.locator('table.by-layer caption')).toContainText('cosine');
+});
+
 test('texts of many scripts become as many tokens as the reference makes of them', async ({ lab }) => {
   const page = await lab.open('?v=1&variant=full&n=16&text=a');
   await drawn(page);

@@ -10,7 +10,7 @@ use attention_lab::reading::model::Model;
 use attention_lab::reading::model::header::header_bytes;
 use std::collections::BTreeMap;
 
-fn window(size: u32) -> Mixer {
+pub fn window(size: u32) -> Mixer {
     Mixer { variant: "sliding_window".into(), params: Params([("window".to_owned(), Value::Int(size))].into()) }
 }
 

@@ -27,7 +27,7 @@ const GUESSES: usize = 5;
 #[derive(Default)]
 pub(super) struct Heard {
     ids: Vec<u32>,
-    /// Mean losses with these attentions.
+    /// What was found with these attentions.
     losses: Vec<(Vec<Mixer>, f64)>,
     /// The text as it is asked about, with the attention that the model was trained with: where another begins in a later layer,
     /// what lies below is known.
@@ -45,7 +45,8 @@ struct Said {
 
 impl Engine {
     /// Mean cross-entropy on a text with one attention in all layers or with one for each, as [`Subject::on_text`] asks for it; with
-    /// full attention also what the model expects. None where it says no words, or it takes too long here.
+    /// full attention also what the model expects. Of a model that says no words, the cosine that [`Swapped`](crate::lab::protocol::Swapped) tells of. None where
+    /// it takes too long here.
     pub(super) async fn opened_loss(
         &mut self,
         subject: &Rc<Subject>,
@@ -80,11 +81,11 @@ impl Engine {
         let config = ModelConfig { attention: attention.into(), ..subject.config.clone() };
         let (n, d) = (ids.len(), config.d_model);
         let short = ModelConfig { length: n, ..config.clone() };
-        let is_decoder = config.architecture == Architecture::Decoder;
-        if !(is_decoder || config.says_words) || short.check(1, u64::MAX).is_err() {
+        let (is_decoder, says_words) = (config.architecture == Architecture::Decoder, subject.says_words());
+        if short.check(1, u64::MAX).is_err() {
             return Ok(None);
         }
-        let head = 2 * (n * d * config.vocabulary) as u64;
+        let head = if says_words { 2 * (n * d * config.vocabulary) as u64 } else { 0 };
         if self.flops_of_layers(&config, config.layers, n) + head > self.device.most_flops() {
             return Ok(None);
         }
@@ -92,13 +93,15 @@ impl Engine {
         let asked: Vec<usize> = if is_decoder {
             targets.rotate_left(1);
             (0..n - 1).collect()
+        } else if !says_words {
+            vec![]
         } else {
             let Some(mask) = subject.reader.mask() else { return Ok(None) };
             let hidden: Vec<usize> = (HIDDEN / 2..n).step_by(HIDDEN).collect();
             hidden.iter().for_each(|&i| shown[i] = mask);
             hidden
         };
-        if asked.is_empty() {
+        if says_words && asked.is_empty() {
             return Ok(None);
         }
         let as_trained = is_dense(attention);
@@ -113,6 +116,17 @@ impl Engine {
             }
         };
         let walk = self.go(walk, config.layers, &|_| {}, watch).await?;
+        if !says_words {
+            self.tell_resident();
+            let vector = |walk: &Walk| mean_row(&walk.states[config.layers], d);
+            let dense = self.subjects.heard.dense.as_ref();
+            let alike = if as_trained { Some(1.0) } else { dense.map(|dense| cosine(&vector(dense), &vector(&walk))) };
+            if as_trained {
+                self.subjects.walk = Some(walk.up_to(&config, config.layers));
+                self.subjects.heard.dense = Some(walk);
+            }
+            return Ok(alike);
+        }
         let said = self.expect(subject, walk.states[config.layers].to_vec(), &targets, watch).await;
         self.tell_resident();
         let said = said?;
@@ -184,6 +198,20 @@ impl Engine {
         let prepared = Prepared::sharing(device, g, plan, &here).await?;
         Ok(run_once(prepared, inputs, &["logits"], watch).await?.swap_remove(0))
     }
+}
+
+/// The mean of rows of width `d`: what sentence models make of a text.
+fn mean_row(rows: &[f32], d: usize) -> Vec<f64> {
+    let mut mean = vec![0.0; d];
+    for row in rows.chunks_exact(d) {
+        mean.iter_mut().zip(row).for_each(|(mean, &x)| *mean += f64::from(x) * d as f64 / rows.len() as f64);
+    }
+    mean
+}
+
+fn cosine(a: &[f64], b: &[f64]) -> f64 {
+    let dot = |a: &[f64], b: &[f64]| -> f64 { a.iter().zip(b).map(|(a, b)| a * b).sum() };
+    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
 }
 
 /// Whether it is what opened models were trained with.

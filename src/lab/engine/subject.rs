@@ -118,6 +118,7 @@ impl Engine {
                 d_model: config.d_model,
                 length: config.length,
                 trained: seen.subject.trained,
+                says_words: seen.subject.says_words(),
             });
         }
         self.emit(Event::Subject { subject: Box::new(facts) });
@@ -317,7 +318,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Mean loss on the text with one attention in all layers, or with one for each.
+    /// Mean loss on the text with one attention in all layers, or with one for each; see [`Swapped`] for a model that says no words.
     async fn loss_on_text(&mut self, seen: &Seen, attention: &[Mixer], watch: &Watch) -> Result<Option<f64>, Fault> {
         if seen.subject.opened.is_some() {
             return self.opened_loss(&seen.subject, &seen.ids, attention, watch).await;

@@ -9,8 +9,8 @@ use crate::ui::state::{Lab, SessionStoreFields};
 use crate::ui::texts::{fill, t};
 use leptos::prelude::*;
 
-/// For one plate: the losses so far, or a button that asks for them.
-pub fn by_layer(lab: Lab, plate: usize, variant: &'static Variant) -> AnyView {
+/// For one plate: the losses so far, or the cosines of a model that says no words, or a button that asks for them.
+pub fn by_layer(lab: Lab, plate: usize, variant: &'static Variant, says_words: Memo<bool>) -> AnyView {
     let numbers = Memo::new(move |_| {
         lab.session.plates().with(|plates| {
             let state = &plates[plate];
@@ -40,9 +40,11 @@ pub fn by_layer(lab: Lab, plate: usize, variant: &'static Variant) -> AnyView {
                 .into_any(),
             );
         }
-        let most = losses.iter().map(|loss| loss - before).fold(1e-9, f64::max);
+        // How much worse a layer makes it.
+        let (caption, sign) = if says_words.get() { ("layers.caption", 1.0) } else { ("layers.vector", -1.0) };
+        let most = losses.iter().map(|loss| sign * (loss - before)).fold(1e-9, f64::max);
         let row = |(layer, loss): (usize, f64)| {
-            let along = 100.0 * ((loss - before) / most).clamp(0.0, 1.0);
+            let along = 100.0 * (sign * (loss - before) / most).clamp(0.0, 1.0);
             view! {
                 <tr><th scope="row">{fill("train.parts.layer", &[("n", &(layer + 1).to_string())])}</th>
                 <td class="number">{format::significant(loss, 3)}</td>
@@ -52,7 +54,7 @@ pub fn by_layer(lab: Lab, plate: usize, variant: &'static Variant) -> AnyView {
         Some(
             view! {
                 <table class="numbers by-layer" data-family=family_key(variant.family)>
-                    <caption>{fill("layers.caption", &[("name", variant.name), ("before", &format::significant(before, 3))])}" "
+                    <caption>{fill(caption, &[("name", variant.name), ("before", &format::significant(before, 3))])}" "
                         <Origin of=Provenance::Measured/></caption>
                     <tbody>{losses.into_iter().enumerate().map(row).collect_view()}</tbody>
                 </table>

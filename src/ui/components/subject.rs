@@ -105,6 +105,9 @@ pub fn Swap() -> impl IntoView {
     let lab = use_lab();
     let ids = lab.of(|e| e.variants.iter().take(2).cloned().collect::<Vec<_>>());
     let model = lab.model();
+    // Only the lab's own can be judged on what they have not seen, and trained on.
+    let is_own = Memo::new(move |_| model.with(|model| model.as_ref().is_some_and(|model| model.trained.is_some())));
+    let says_words = Memo::new(move |_| model.with(|model| model.as_ref().is_none_or(|model| model.says_words)));
     let rows = move || {
         known(&ids.get()).into_iter().enumerate().filter(|(_, variant)| variant.id != "full").map(|(at, variant)| {
             let swapped = Memo::new(move |_| {
@@ -113,10 +116,12 @@ pub fn Swap() -> impl IntoView {
                     (state.variant == variant.id).then_some(state.numbers.as_ref()).flatten().and_then(|n| n.swapped)
                 })
             });
-            let figure = |pair: Option<[f64; 2]>| {
-                pair.map_or_else(|| "–".to_owned(), |[before, after]| {
-                    format!("{} → {}", format::significant(before, 3), format::significant(after, 3))
-                })
+            let figure = move |pair: Option<[f64; 2]>| {
+                let told = |[before, after]: [f64; 2]| {
+                    let after = format::significant(after, 3);
+                    if says_words.get() { format!("{} → {after}", format::significant(before, 3)) } else { after }
+                };
+                pair.map_or_else(|| "–".to_owned(), told)
             };
             let tune = move |_| {
                 order(lab, Order::FineTune { plate: at, steps: STEPS });
@@ -130,10 +135,11 @@ pub fn Swap() -> impl IntoView {
             view! {
                 <tr data-family=family_key(variant.family)>
                     <th scope="row">{fill("swap.run_with", &[("name", variant.name)])}</th>
-                    <td class="number">{move || figure(swapped.get().and_then(|s| s.held))}</td>
+                    <td class="number" hidden=move || !is_own.get()>{move || figure(swapped.get().and_then(|s| s.held))}</td>
                     <td class="number">{move || figure(swapped.get().and_then(|s| s.text))}</td>
-                    <td><button type="button" class="fine-tune" disabled=move || swapped.get().and_then(|s| s.held).is_none()
-                        title=t("swap.tune_title") on:click=tune>{t("swap.tune")}</button></td>
+                    <td hidden=move || !is_own.get()>
+                        <button type="button" class="fine-tune" disabled=move || swapped.get().and_then(|s| s.held).is_none()
+                            title=t("swap.tune_title") on:click=tune>{t("swap.tune")}</button></td>
                 </tr>
             }
         }).collect_view()
@@ -141,12 +147,14 @@ pub fn Swap() -> impl IntoView {
     view! {
         <Show when=move || model.with(Option::is_some) && ids.with(|ids| ids.iter().any(|id| id != "full"))>
             <table class="numbers" id="swap">
-                <caption>{t("swap.title")}" "<Origin of=Provenance::Measured/></caption>
-                <thead><tr><th></th><th scope="col">{fill("swap.held", &[("count", &JUDGED.to_string())])}</th><th scope="col">{t("swap.text")}</th><th></th></tr></thead>
+                <caption>{move || t(if says_words.get() { "swap.title" } else { "swap.vector" })}" "<Origin of=Provenance::Measured/></caption>
+                <thead><tr><th></th>
+                    <th scope="col" hidden=move || !is_own.get()>{fill("swap.held", &[("count", &JUDGED.to_string())])}</th>
+                    <th scope="col">{t("swap.text")}</th><th hidden=move || !is_own.get()></th></tr></thead>
                 <tbody>{rows}</tbody>
             </table>
             {move || known(&ids.get()).into_iter().enumerate().filter(|(_, variant)| variant.id != "full")
-                .map(|(at, variant)| by_layer(lab, at, variant)).collect_view()}
+                .map(|(at, variant)| by_layer(lab, at, variant, says_words)).collect_view()}
         </Show>
     }
 }
