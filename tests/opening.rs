@@ -256,6 +256,21 @@ fn a_decoder_says_what_it_expects() {
 }
 
 #[test]
+fn what_a_decoder_expects_is_told_again_beside_another_attention() {
+    let mut lab = Lab::new(Backend::Cpu);
+    lab.open(files("gpt2"));
+    let mut e = Experiment { variants: vec!["sliding_window".into()], ..experiment(SHOWN[0], 8) };
+    for window in [2, 3] {
+        e.params.insert("sliding_window".into(), layers::window(window).params);
+        let events = lab.explore(&e);
+        let forgotten =
+            events.iter().position(|event| matches!(event, Event::Subject { .. })).expect("it is told whose");
+        let guessed = |event: &Event| matches!(event, Event::Guesses { guesses } if guesses.len() == 7);
+        assert!(events[forgotten..].iter().any(guessed), "window {window}");
+    }
+}
+
+#[test]
 fn a_text_fills_the_length_inside_what_the_model_puts_around_it() {
     let mut lab = Lab::new(Backend::Cpu);
     lab.open(files("bert"));

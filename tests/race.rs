@@ -54,7 +54,7 @@ impl Known {
                     self.runs.clone_from(runs);
                     self.doing = *doing;
                 }
-                News::Doing { doing } => {
+                News::Doing { doing, .. } => {
                     self.doing = *doing;
                     self.seen.push(*doing);
                 }
@@ -401,6 +401,31 @@ fn runs_of_an_earlier_visit_stand_beside_one_that_was_begun_before_they_were_ask
 }
 
 #[test]
+fn runs_that_rest_beside_another_rest_on_when_it_steps_or_is_taken_away() {
+    let (shelf, earlier) = shelf_with_two();
+    // The third comes alone, is paused, steps, and goes.
+    let sent = Cell::new(false);
+    let react = move |handle: &Handle, event: &Event| {
+        let Event::Training { news } = event else { return };
+        match &**news {
+            News::Samples { of } if of.iter().any(|(run, _)| *run == 0) => handle.send(order(Order::Recall)),
+            News::Runs { runs, alone: Some(2), .. } if runs.len() == 3 && !sent.replace(true) => {
+                handle.send(order(Order::Pause));
+                handle.send(order(Order::Step));
+                handle.send(order(Order::Resume { pace: Pace::Steps }));
+                handle.send(order(Order::Remove { run: 2 }));
+            }
+            _ => {}
+        }
+    };
+    let left = serve_with(&shelf, Backend::Cpu, vec![start(&["gru"], Pace::Steps)], react);
+    assert_eq!((left.runs.len(), left.doing), (2, Doing::Paused), "{:?}", left.seen);
+    assert!((0..2).all(|run| left.losses(run) == earlier.losses(run)));
+    let on = vec![order(Order::Recall), order(Order::Resume { pace: Pace::Steps })];
+    assert_eq!(serve_with(&shelf, Backend::Cpu, on, quiet).doing, Doing::Done);
+}
+
+#[test]
 fn runs_for_which_there_is_no_room_do_not_take_the_place_of_others() {
     let (shelf, earlier) = shelf_with_two();
     let recall = once_behind(0, order(Order::Recall));
@@ -415,9 +440,12 @@ fn runs_for_which_there_is_no_room_do_not_take_the_place_of_others() {
 #[test]
 fn a_run_is_taken_away_and_the_others_keep_their_weights() {
     let (shelf, earlier) = shelf_with_two();
+    let Shelf::Memory(kept) = &shelf else { panic!("it is in memory") };
+    assert!(!kept.borrow()["run-1"].is_empty());
     let commands = vec![order(Order::Recall), order(Order::Remove { run: 0 }), order(Order::Remove { run: 0 })];
     let left = serve_with(&shelf, Backend::Cpu, commands, quiet);
     assert_eq!((left.runs.len(), left.losses(0)), (1, earlier.losses(1)), "the last one stays");
+    assert!(!kept.borrow()["run-0"].is_empty() && kept.borrow()["run-1"].is_empty(), "its weights take no room");
     let on = vec![order(Order::Recall), order(Order::Resume { pace: Pace::Steps })];
     let done = serve_with(&shelf, Backend::Cpu, on, quiet);
     let whole = serve(Backend::Cpu, vec![start(&["linear"], Pace::Steps)], quiet);

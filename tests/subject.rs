@@ -311,7 +311,7 @@ fn fine_tuning_begins_with_the_trained_weights_and_mends_the_loss() {
                 News::Samples { of } => {
                     held.extend(of.iter().flat_map(|(_, samples)| samples).filter_map(|s| Some(s.held.as_ref()?.loss)))
                 }
-                News::Doing { doing: now } => doing = Some(*now),
+                News::Doing { doing: now, .. } => doing = Some(*now),
                 _ => {}
             }
         }

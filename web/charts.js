@@ -2,14 +2,19 @@
 import { apart } from './labels.js';
 import { Plot, d3 } from './vendor/charts.js';
 
-// Figures have the marks of the page's language, as everywhere on it.
-if (document.documentElement.lang.startsWith('de')) d3.formatDefaultLocale({ decimal: ',', thousands: '.', grouping: [3], currency: ['', ''] });
+// Figures have the marks of the language that they stand in, as everywhere around them.
+const LOCALES = { en: { decimal: '.', thousands: ',' }, de: { decimal: ',', thousands: '.' } };
+const speak = (element) => {
+  const code = element.closest('[lang]')?.lang.slice(0, 2);
+  d3.formatDefaultLocale({ ...(LOCALES[code] ?? LOCALES.en), grouping: [3], currency: ['', ''] });
+};
 const plain = (n) => d3.format('~g')(n);
 
 // A description is: { kind: 'time' | 'bytes', label, width, series: [{ name, colour, dash, overlay,
 //   points: [{ n, y, lo, hi, tip }], predicted: [{ n, y }] }], ends: [{ n, name, colour }] }
 // Colours are CSS custom properties, so that a chart follows the theme without being drawn anew.
 export function drawChart(element, chart) {
+  speak(element);
   if (chart.kind === 'curves') return drawCurves(element, chart);
   if (chart.kind === 'bands') return drawBands(element, chart);
   const points = chart.series.flatMap((s) => s.points.map((p) => ({ ...p, series: s })));

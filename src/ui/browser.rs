@@ -92,6 +92,11 @@ pub fn on_resize(element: &web_sys::Element, resized: impl Fn(&web_sys::Element)
     }
 }
 
+/// Whether the visitor says yes to what can't be undone.
+pub fn is_sure(question: &str) -> bool {
+    window().confirm_with_message(question).unwrap_or(false)
+}
+
 /// The query of the page's address, without the question mark.
 pub fn query() -> String {
     window().location().search().unwrap_or_default().trim_start_matches('?').to_owned()

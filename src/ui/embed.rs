@@ -89,6 +89,8 @@ fn open(surface: Surface, query: &str, around: Around) -> (UnmountHandle<impl Mo
     texts::use_language(&experiment.lang);
     let Surface { root, themed, measured } = surface;
     root.set_inner_html("");
+    // Its words may be in another language than the page around it.
+    let _ = root.set_attribute("lang", &experiment.lang);
     // Filled while the figure is built, which is at once.
     let built = std::rc::Rc::new(std::cell::Cell::new(None));
     let building = built.clone();

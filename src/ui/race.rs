@@ -24,6 +24,8 @@ pub struct Race {
     pub runs: Vec<RunFacts>,
     pub pace: Pace,
     pub doing: Doing,
+    /// The run that is trained while the others rest.
+    pub alone: Option<usize>,
     /// Why the browser keeps no more of it.
     pub not_kept: Option<NotKept>,
     /// The inside of a run, as it was last looked at.
@@ -307,10 +309,27 @@ pub fn not_kept_words(why: &NotKept) -> String {
     }
 }
 
+/// The last step that is known of a run.
+fn step_of(run: &RunFacts) -> u64 {
+    run.samples.last().map_or(0, |sample| sample.step)
+}
+
+/// The runs that are trained, or would be next: the one that is trained alone, or those that are not at their end; all where none
+/// is left.
+pub fn going(race: &Race) -> Vec<&RunFacts> {
+    if let Some(run) = race.alone.and_then(|at| race.runs.get(at)) {
+        return vec![run];
+    }
+    let able = |run: &&RunFacts| run.failed.is_none() && step_of(run) < run.config.steps;
+    let able: Vec<&RunFacts> = race.runs.iter().filter(able).collect();
+    if able.is_empty() { race.runs.iter().collect() } else { able }
+}
+
 /// How far a race is, in words.
 pub fn status(race: &Race) -> String {
-    let steps = race.runs.iter().map(|run| run.config.steps).max().unwrap_or(0);
-    let done = race.runs.iter().filter_map(|run| run.samples.last()).map(|s| s.step).max().unwrap_or(0);
+    let going = going(race);
+    let steps = going.iter().map(|run| run.config.steps).max().unwrap_or(0);
+    let done = going.iter().map(|run| step_of(run)).max().unwrap_or(0);
     match race.doing {
         Doing::Nothing => String::new(),
         Doing::Preparing => t("train.preparing").into(),
@@ -331,12 +350,8 @@ pub fn status(race: &Race) -> String {
 
 /// Seconds until the end, all runs together.
 fn left(race: &Race) -> Option<f64> {
-    let able = || race.runs.iter().filter(|run| run.failed.is_none());
-    let one = |run: &RunFacts| {
-        let done = run.samples.last().map_or(0, |s| s.step);
-        Some(run.config.steps.saturating_sub(done) as f64 / rate(run)?)
-    };
-    let times: Vec<f64> = able().filter_map(one).collect();
+    let one = |run: &RunFacts| Some(run.config.steps.saturating_sub(step_of(run)) as f64 / rate(run)?);
+    let times: Vec<f64> = going(race).into_iter().filter(|run| run.failed.is_none()).filter_map(one).collect();
     if times.is_empty() {
         return None;
     }
@@ -348,7 +363,7 @@ fn left(race: &Race) -> Option<f64> {
 
 /// What a race without a verdict waits for, in words.
 pub fn awaited_words(race: &Race) -> String {
-    match awaited(&race.runs, race.doing) {
+    match awaited(&going(race), race.doing) {
         Awaited::Start => t("train.no_verdict").into(),
         Awaited::Judgement { first, steps } => {
             let values = [("first", format::count(first)), ("steps", format::count(steps))];
@@ -371,7 +386,7 @@ pub fn say(race: &Race) -> Option<(String, Next, String)> {
     let words = match shown {
         Verdict::AllSolve { first: Some(at) } => fill("train.all_solve_first", &[("name", &name(at))]),
         Verdict::AllSolve { first: None } => t("train.all_solve").into(),
-        Verdict::NoneLearns => fill("train.none_learns", &[("chance", &format::percent(race.runs[0].chance))]),
+        Verdict::NoneLearns { chance } => fill("train.none_learns", &[("chance", &format::percent(chance))]),
         Verdict::Alike => t("train.alike").into(),
         Verdict::Apart { best, worst, reach } => {
             let (a, b, x, y) = (name(best), name(worst), share(best), share(worst));

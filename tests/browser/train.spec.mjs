@@ -231,6 +231,11 @@ test('of two tabs the first keeps its runs, and the second when it is asked to',
   await expect(second.locator('#runs tbody tr').nth(0)).toContainText('Full');
   await expect(second.locator('#runs tbody tr').nth(1)).toContainText('Linear');
   expect([await steps(0), await steps(1)].map((text) => Number(text.replaceAll(',', '')))).toEqual([kept, own]);
+  // It is asked whether that is meant.
+  second.once('dialog', (dialog) => dialog.dismiss());
+  await second.locator('#remove-0').click();
+  await expect(second.locator('#runs tbody tr')).toHaveCount(2);
+  second.once('dialog', (dialog) => dialog.accept());
   await second.locator('#remove-0').click();
   await expect(second.locator('#runs tbody tr')).toHaveCount(1);
   await expect(second.locator('#runs tbody tr')).toContainText('Linear');

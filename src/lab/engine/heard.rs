@@ -4,7 +4,6 @@ use super::Engine;
 use super::device::Fault;
 use super::inbox::Watch;
 use super::opened::Walk;
-use super::prepared::Prepared;
 use super::resident::Piece;
 use super::subject::run_once;
 use crate::gpu::Category;
@@ -190,12 +189,11 @@ impl Engine {
             (name == "words").then(|| Piece { weight: TABLE.to_owned(), range: range.clone() })
         };
         let (device, plan) = self.fitting(&g)?;
-        let here = self.subjects.resident.buffers(device, model, &plan, &some).await?;
+        let (prepared, here) = self.beside_resident(device, model, &g, &plan, &some).await?;
         let mut inputs = BTreeMap::from([("x".to_owned(), Data::Real(x.to_vec()))]);
         if here.is_empty() {
             inputs.insert("words".into(), Data::Real(model.numbers(TABLE, range.clone())));
         }
-        let prepared = Prepared::sharing(device, g, plan, &here).await?;
         Ok(run_once(prepared, inputs, &["logits"], watch).await?.swap_remove(0))
     }
 }

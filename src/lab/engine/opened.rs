@@ -206,16 +206,28 @@ impl Engine {
             model.has(name).then(|| Piece { weight: name.to_owned(), range: 0..ty.len() })
         };
         let (device, plan) = self.fitting(&part.graph)?;
-        let mut here = self.subjects.resident.buffers(device, model, &plan, &weight).await?;
-        let prepared = loop {
-            match Prepared::sharing(device, part.graph.clone(), plan.clone(), &here).await {
-                // There is no room for what is computed beside what stays.
-                Err(Fault::Refused { .. }) if self.subjects.resident.give_up() => here = Here::new(),
-                prepared => break prepared?,
-            }
-        };
+        let (prepared, here) = self.beside_resident(device, model, &part.graph, &plan, &weight).await?;
         let there = |name: &str| plan.inputs.get(name).is_some_and(|(id, _)| here.contains_key(id));
         run_once(prepared, model.inputs(&part, x, &there), names, watch).await
+    }
+
+    /// A graph that is ready to run, with those of its weights that stay on the device.
+    pub(super) async fn beside_resident(
+        &self,
+        device: &Device,
+        model: &Opened,
+        graph: &Graph,
+        plan: &Plan,
+        piece: &dyn Fn(&str, &TensorType) -> Option<Piece>,
+    ) -> Result<(Prepared, Here), Fault> {
+        let mut here = self.subjects.resident.buffers(device, model, plan, piece).await?;
+        loop {
+            match Prepared::sharing(device, graph.clone(), plan.clone(), &here).await {
+                // There is no room for what is computed beside what stays.
+                Err(Fault::Refused { .. }) if self.subjects.resident.give_up() => here = Here::new(),
+                prepared => return Ok((prepared?, here)),
+            }
+        }
     }
 
     /// The only output of a part, `y`.
@@ -247,6 +259,12 @@ impl Engine {
     /// How the device holds the matrices of products.
     pub(super) fn stored<'a>(&'a self, model: &'a Opened) -> impl Fn(&str) -> Dtype + 'a {
         |name| self.subjects.resident.dtype(model, name)
+    }
+
+    /// Gives the device's memory of an opened model to what another place wants to run; it comes back when it is shown again.
+    pub(super) fn give_resident_back(&self) {
+        self.subjects.resident.clear();
+        self.tell_resident();
     }
 
     pub(super) fn tell_resident(&self) {

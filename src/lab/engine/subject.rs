@@ -283,8 +283,9 @@ impl Engine {
             swapped.held = self.loss(subject.on_held(&mixer), watch).await?.map(|after| [before, after]);
         }
         let as_trained = match seen.text_loss.get() {
-            Some(loss) => Some(loss),
-            None => self.loss_on_text(&seen, &full, watch).await?,
+            // What an opened model expects is told again wherever it is shown anew; it is known by then.
+            Some(loss) if seen.subject.opened.is_none() => Some(loss),
+            _ => self.loss_on_text(&seen, &full, watch).await?,
         };
         if let Some(before) = as_trained {
             seen.text_loss.set(Some(before));

@@ -72,6 +72,8 @@ impl Engine {
         watch: &Watch,
     ) -> Result<(), Fault> {
         self.correct(&mut experiment);
+        // Where memory ends is not to depend on what another place shows.
+        self.give_resident_back();
         let experiment = experiment.with_fixed_parameters();
         let mut variants: Vec<&'static Variant> = experiment.variants.iter().filter_map(|id| find(id)).collect();
         // The others are compared with its output.

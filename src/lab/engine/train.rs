@@ -122,7 +122,11 @@ impl Engine {
             }
             Order::Pause => self.rest(Doing::Paused).await,
             Order::Step => {
-                for at in 0..self.race.as_ref().map_or(0, |race| race.entrants.len()) {
+                let all = self.race.as_ref().map_or(0..0, |race| match race.alone {
+                    Some(at) => at..at + 1,
+                    None => 0..race.entrants.len(),
+                });
+                for at in all {
                     self.turn_of(at, Some(1)).await?;
                 }
                 self.rest(Doing::Paused).await
@@ -159,10 +163,7 @@ impl Engine {
                 Ok(())
             }
             Order::Keep => self.keep_these().await,
-            Order::Remove { run } => {
-                self.remove(run).await;
-                Ok(())
-            }
+            Order::Remove { run } => self.remove(run).await,
         }
     }
 
@@ -172,9 +173,10 @@ impl Engine {
             let reason = format!("{} runs; a race takes 1 to {MOST_RUNS}", runs.len());
             return Err(Fault::Refused { reason, nearest: Some(MOST_RUNS.to_string()) });
         }
-        // The memory of the old ones first: both might not fit.
+        // The memory of the old ones first, and of a model that another place shows: all of them might not fit.
         self.race = None;
-        self.say(News::Doing { doing: Doing::Preparing });
+        self.give_resident_back();
+        self.say(News::Doing { doing: Doing::Preparing, alone: None });
         let mut race = Race::new(vec![], pace, Doing::Ready);
         for config in runs {
             let mut entrant = self.entrant(config);
@@ -184,7 +186,7 @@ impl Engine {
                 entrant.probe().await?;
             }
             if watch.stop() {
-                self.say(News::Doing { doing: Doing::Nothing });
+                self.say(News::Doing { doing: Doing::Nothing, alone: None });
                 return Err(Fault::Stopped);
             }
             race.entrants.push(entrant);
@@ -202,21 +204,26 @@ impl Engine {
         self.rest(Doing::Paused).await?;
         let mut entrant = self.entrant(config);
         entrant.make(&self.device).await?;
+        let able = entrant.can_go_on();
         let Some(race) = &mut self.race else { return Ok(()) };
-        race.alone = Some(race.entrants.len());
         race.entrants.push(entrant);
-        let pace = race.pace;
-        self.go_on(pace);
+        // One that cannot be says why, and leaves the others as they are.
+        if able {
+            race.alone = Some(race.entrants.len() - 1);
+            let pace = race.pace;
+            self.go_on(pace);
+        }
         self.tell_runs();
         Ok(())
     }
 
-    /// Takes a run away where another is left.
-    async fn remove(&mut self, run: usize) {
-        let Some(race) = self.race.as_mut().filter(|race| race.entrants.len() > 1) else { return };
+    /// Takes a run away where another is left. Those that rested while it was trained rest on.
+    async fn remove(&mut self, run: usize) -> Result<(), Fault> {
+        let Some(race) = self.race.as_mut().filter(|race| race.entrants.len() > 1) else { return Ok(()) };
         if run >= race.entrants.len() {
-            return;
+            return Ok(());
         }
+        let interrupts = race.alone == Some(run) && race.doing == Doing::Running;
         race.entrants.remove(run);
         for entrant in &mut race.entrants {
             if let Some((from, _)) = &mut entrant.facts.forked {
@@ -224,8 +231,15 @@ impl Engine {
             }
         }
         race.alone = race.alone.filter(|&at| at != run).map(|at| at - usize::from(at > run));
+        if interrupts {
+            race.doing = Doing::Paused;
+        }
         self.tell_runs();
+        if interrupts {
+            return self.rest(Doing::Paused).await;
+        }
         self.shelve().await;
+        Ok(())
     }
 
     /// A run that is not made yet, with the weights that it begins with.
@@ -239,8 +253,7 @@ impl Engine {
         let Some(race) = &mut self.race else { return };
         race.pace = pace;
         race.doing = if race.next().is_empty() { Doing::Done } else { Doing::Running };
-        let doing = race.doing;
-        self.say(News::Doing { doing });
+        self.tell_doing();
     }
 
     /// Ends or interrupts a race, with everything told and kept.
@@ -252,8 +265,7 @@ impl Engine {
         }
         let ended = race.entrants.iter().all(|entrant| !entrant.can_go_on());
         race.doing = if ended { Doing::Done } else { doing };
-        let doing = race.doing;
-        self.say(News::Doing { doing });
+        self.tell_doing();
         self.shelve().await;
         Ok(())
     }
@@ -292,7 +304,7 @@ impl Engine {
                 if let Some(race) = &mut self.race {
                     race.doing = Doing::Paused;
                 }
-                self.say(News::Doing { doing: Doing::Paused });
+                self.tell_doing();
             }
             Ok(()) | Err(Fault::Stopped) => {}
         }
@@ -360,6 +372,11 @@ impl Engine {
         self.emit(Event::Training { news: Box::new(news) });
     }
 
+    fn tell_doing(&self) {
+        let Some(race) = &self.race else { return };
+        self.say(News::Doing { doing: race.doing, alone: race.alone });
+    }
+
     /// All that is known of the runs.
     fn tell_runs(&mut self) {
         let Some(race) = &mut self.race else { return };
@@ -367,8 +384,8 @@ impl Engine {
         for entrant in &mut race.entrants {
             entrant.told = entrant.facts.samples.len();
         }
-        let (pace, doing) = (race.pace, race.doing);
-        self.say(News::Runs { runs, pace, doing });
+        let Race { pace, doing, alone, .. } = *race;
+        self.say(News::Runs { runs, pace, doing, alone });
     }
 
     /// What is new, unless something was told a moment ago.

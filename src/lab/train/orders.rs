@@ -34,7 +34,7 @@ pub enum Order {
     Resume { pace: Pace },
     /// Waits after the step at hand.
     Pause,
-    /// One step of every run.
+    /// One step of every run, or of the one that is trained alone.
     Step,
     /// Ends the race, and gives its memory back; what was reached is kept.
     Stop,
@@ -54,7 +54,7 @@ pub enum Order {
     Open { from: String },
     /// Another tab kept its runs, and is gone.
     Granted,
-    /// Puts these runs beside those that another tab has left, at rest, and keeps them all.
+    /// Puts these runs beside those that another tab has left, and keeps them all. All rest but a single one in training.
     Keep,
     /// Takes one of several runs away, also from what is kept.
     Remove { run: usize },
@@ -150,9 +150,9 @@ pub struct Failed {
 #[serde(rename_all = "snake_case")]
 pub enum News {
     /// All runs as they stand: when they are made, copied, or brought back.
-    Runs { runs: Vec<RunFacts>, pace: Pace, doing: Doing },
-    /// It does something else now.
-    Doing { doing: Doing },
+    Runs { runs: Vec<RunFacts>, pace: Pace, doing: Doing, alone: Option<usize> },
+    /// It does something else now. `alone` is the run that is trained while the others rest, where there is one.
+    Doing { doing: Doing, alone: Option<usize> },
     /// New looks at runs.
     Samples { of: Vec<(usize, Vec<Sample>)> },
     /// A run cannot go on.

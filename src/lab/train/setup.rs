@@ -207,6 +207,8 @@ pub fn runs(e: &Experiment) -> Vec<RunConfig> {
     if let TaskConfig::Text(c) = &mut config {
         (c.text, c.split) = (e.text.clone(), e.split);
     }
+    // What a model has no use for is not told of it either.
+    let is_pair = setup.architecture == Architecture::EncoderDecoder;
     let run = |id: &String| {
         let mut params = e.params_of(id);
         for param in find(id).map_or(&[][..], |variant| variant.params) {
@@ -219,7 +221,7 @@ pub fn runs(e: &Experiment) -> Vec<RunConfig> {
             d_model: setup.width,
             heads: e.heads,
             attention: vec![Mixer { variant: id.clone(), params }],
-            cross: Mixer::of(setup.cross.id()),
+            cross: if is_pair { Mixer::of(setup.cross.id()) } else { Mixer::of("full") },
             ..ModelConfig::default()
         };
         let steps = setup.steps as u64;

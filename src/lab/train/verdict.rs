@@ -17,8 +17,8 @@ pub enum Verdict {
     AllSolve { first: Option<usize> },
     /// `best` is better than `worst`, which is right up to distance `reach` and hardly beyond, where that is so.
     Apart { best: usize, worst: usize, reach: Option<u32> },
-    /// No run is better than guessing.
-    NoneLearns,
+    /// No run is better than guessing, which is right so often.
+    NoneLearns { chance: f64 },
     /// All are about as good.
     Alike,
 }
@@ -67,8 +67,8 @@ pub enum Awaited {
     Second,
 }
 
-/// What runs without a verdict wait for.
-pub fn awaited(runs: &[RunFacts], doing: Doing) -> Awaited {
+/// What runs without a verdict wait for, of which these are trained or next.
+pub fn awaited(runs: &[&RunFacts], doing: Doing) -> Awaited {
     let steps = runs.iter().filter(|run| run.failed.is_none()).map(|run| run.config.steps).max();
     let judged = runs.iter().any(|run| run.samples.iter().any(|sample| sample.held.is_some()));
     match (doing, first_judgement(runs), steps) {
@@ -81,8 +81,8 @@ pub fn awaited(runs: &[RunFacts], doing: Doing) -> Awaited {
 }
 
 /// The step at which the first run is judged for the first time; none where no run is left that could be.
-pub fn first_judgement(runs: &[RunFacts]) -> Option<u64> {
-    let step = |run: &RunFacts| match run.config.evaluation.every {
+pub fn first_judgement(runs: &[&RunFacts]) -> Option<u64> {
+    let step = |run: &&RunFacts| match run.config.evaluation.every {
         0 => run.config.steps,
         every => every.min(run.config.steps),
     };
@@ -95,14 +95,13 @@ pub fn verdict(runs: &[RunFacts]) -> Option<(Verdict, Next)> {
         .filter(|(_, run)| run.failed.is_none())
         .filter_map(|(at, run)| Some((at, accuracy(run)?)))
         .collect();
-    // Accuracies of different tasks say nothing of each other.
-    let task = judged.first().map(|&(at, _)| &runs[at].config.task);
-    judged.retain(|&(at, _)| Some(&runs[at].config.task) == task);
+    // Accuracies of different tasks say nothing of each other: the first task that two runs share.
+    let task = |&(at, _): &(usize, f64)| &runs[at].config.task;
+    let shared = |one: &&(usize, f64)| judged.iter().filter(|other| task(other) == task(one)).count() > 1;
+    let shared = judged.iter().find(shared).map(task)?;
+    judged.retain(|one| task(one) == shared);
     let &(best, top) = judged.iter().max_by(|a, b| a.1.total_cmp(&b.1))?;
     let &(worst, bottom) = judged.iter().min_by(|a, b| a.1.total_cmp(&b.1))?;
-    if judged.len() < 2 {
-        return None;
-    }
     let config = &runs[best].config;
     // What is at its end already is tried with another seed.
     let other = Next::Seed(config.seed + 1);
@@ -118,7 +117,7 @@ pub fn verdict(runs: &[RunFacts]) -> Option<(Verdict, Next)> {
         let clear = seconds(order[1]) > 1.2 * seconds(order[0]);
         (Verdict::AllSolve { first: clear.then_some(order[0]) }, longer)
     } else if judged.iter().all(|&(at, a)| a < runs[at].chance + APART) {
-        (Verdict::NoneLearns, more(3))
+        (Verdict::NoneLearns { chance: runs[best].chance }, more(3))
     } else if top - bottom < APART {
         (Verdict::Alike, if top < SOLVED { more(2) } else { other })
     } else {
@@ -169,7 +168,7 @@ mod tests {
             of(&[run(&[5, 5], 1.0), run(&[8, 8], 1.0)]),
             Some(Verdict::Apart { best: 1, worst: 0, reach: None })
         );
-        assert_eq!(of(&[run(&[1], 1.0), run(&[1], 1.0)]), Some(Verdict::NoneLearns));
+        assert_eq!(of(&[run(&[1], 1.0), run(&[1], 1.0)]), Some(Verdict::NoneLearns { chance: 0.1 }));
         assert_eq!(of(&[run(&[5], 1.0), run(&[5], 1.0)]), Some(Verdict::Alike));
         assert_eq!(of(&[run(&[10], 3.0), run(&[10], 1.0)]), Some(Verdict::AllSolve { first: Some(1) }));
         assert_eq!(of(&[run(&[10], 1.1), run(&[10], 1.0)]), Some(Verdict::AllSolve { first: None }));
@@ -180,8 +179,12 @@ mod tests {
         let mut other = run(&[1], 1.0);
         other.config = RunConfig::of(TaskConfig::Sort(Default::default()));
         assert_eq!(verdict(&[run(&[10], 1.0), other.clone()]), None);
-        let three = verdict(&[run(&[5], 1.0), run(&[8], 1.0), other]).unwrap().0;
+        let three = verdict(&[run(&[5], 1.0), run(&[8], 1.0), other.clone()]).unwrap().0;
         assert_eq!(three, Verdict::Apart { best: 1, worst: 0, reach: None });
+        other.chance = 0.5;
+        let three = |right: usize| verdict(&[other.clone(), run(&[right], 1.0), run(&[1], 1.0)]).unwrap().0;
+        assert_eq!(three(8), Verdict::Apart { best: 1, worst: 2, reach: None });
+        assert_eq!(three(1), Verdict::NoneLearns { chance: 0.1 });
     }
 
     #[test]
@@ -212,17 +215,18 @@ mod tests {
             run.samples[0].held = None;
             run
         };
-        let two = [begun(40), begun(15)];
+        let (slow, often, never) = (begun(40), begun(15), begun(0));
+        let two = [&slow, &often];
         assert_eq!(awaited(&two, Doing::Ready), Awaited::Start);
         assert_eq!(awaited(&two, Doing::Running), Awaited::Judgement { first: 15, steps: 300 });
-        assert_eq!(awaited(&[begun(0)], Doing::Paused), Awaited::Judgement { first: 300, steps: 300 });
+        assert_eq!(awaited(&[&never], Doing::Paused), Awaited::Judgement { first: 300, steps: 300 });
         let mut failed = begun(5);
         failed.failed = Some(super::super::orders::Failed { reason: "no".into(), nearest: None });
-        assert_eq!(awaited(&[begun(40), failed], Doing::Running), Awaited::Judgement { first: 40, steps: 300 });
+        assert_eq!(awaited(&[&slow, &failed], Doing::Running), Awaited::Judgement { first: 40, steps: 300 });
         let mut judged = run(&[1], 1.0);
         judged.config.steps = 300;
-        assert_eq!(awaited(&[begun(40), judged], Doing::Running), Awaited::End(300));
+        assert_eq!(awaited(&[&slow, &judged], Doing::Running), Awaited::End(300));
         assert_eq!(awaited(&two, Doing::Stopped), Awaited::Resume);
-        assert_eq!(awaited(&[run(&[10], 1.0)], Doing::Done), Awaited::Second);
+        assert_eq!(awaited(&[&judged], Doing::Done), Awaited::Second);
     }
 }

@@ -5,7 +5,7 @@ use crate::lab::train::setup::Against;
 use crate::lab::train::verdict::first_judgement;
 use crate::ui::browser;
 use crate::ui::format;
-use crate::ui::race::{Curve, against_name, describe};
+use crate::ui::race::{Curve, against_name, describe, going};
 use crate::ui::state::{Lab, SessionStoreFields, use_lab};
 use crate::ui::texts::{fill, t};
 use leptos::html;
@@ -75,7 +75,7 @@ fn chart(lab: Lab, curve: Curve) -> AnyView {
     let waits = move || {
         let judged_at = lab.session.race().with(|race| {
             let begun = matches!(race.doing, Doing::Running | Doing::Paused) && curve != Curve::Loss;
-            begun.then(|| first_judgement(&race.runs)).flatten()
+            begun.then(|| first_judgement(&going(race))).flatten()
         });
         match judged_at {
             Some(step) => fill("train.first_judgement", &[("step", &format::count(step))]),

@@ -20,11 +20,13 @@ pub fn Inside() -> impl IntoView {
     let lab = use_lab();
     let race = lab.session.race();
     let open = RwSignal::new(false);
-    let chosen = RwSignal::new(0_usize);
+    let wanted = RwSignal::new(0_usize);
     let sequence = RwSignal::new(0_u64);
     let prompt = RwSignal::new(String::new());
     let head = RwSignal::new(HeadChoice::default());
     let names = Memo::new(move |_| race.with(|race| race.runs.iter().map(name_of).collect::<Vec<_>>()));
+    // Of fewer runs than there were, the last.
+    let chosen = Memo::new(move |_| wanted.get().min(names.with(Vec::len).saturating_sub(1)));
     // Looked at again whenever the run is judged, and when it comes to rest: often enough to see it change, and seldom enough
     // not to slow it down.
     let moment = Memo::new(move |_| {
@@ -45,7 +47,9 @@ pub fn Inside() -> impl IntoView {
     });
     let look = Memo::new(move |_| race.with(|race| race.look.clone()).filter(|look| look.run == chosen.get()));
     let options = move || {
-        let option = |(at, name): (usize, String)| view! { <option value=at.to_string()>{name}</option> };
+        let option = |(at, name): (usize, String)| {
+            view! { <option value=at.to_string() selected=at == chosen.get_untracked()>{name}</option> }
+        };
         names.get().into_iter().enumerate().map(option).collect_view()
     };
     let parse = |ev| event_target_value(&ev).parse::<u64>().ok();
@@ -56,7 +60,7 @@ pub fn Inside() -> impl IntoView {
                 <p class="quiet">{t("train.look_meaning")}</p>
                 <p class="actions">
                     <label>{t("train.run")}" "<select id="look-run"
-                        on:change=move |ev| chosen.set(parse(ev).unwrap_or(0) as usize)>{options}</select></label>
+                        on:change=move |ev| wanted.set(parse(ev).unwrap_or(0) as usize)>{options}</select></label>
                     <label>{t("train.look_sequence")}" "<input type="number" id="look-sequence" min="1" max=SEQUENCES value="1"
                         on:change=move |ev| sequence.set(parse(ev).unwrap_or(1).clamp(1, SEQUENCES) - 1)/></label>
                     <span class="quiet small number" id="look-step" role="status">{move || look.with(|look| look.as_ref()

@@ -97,6 +97,13 @@ fn row(lab: Lab, at: usize) -> AnyView {
     };
     let can_remove =
         move || race.with(|race| race.runs.len() > 1 && !matches!(race.doing, Doing::Preparing | Doing::Ready));
+    let remove = move |_| {
+        let sure =
+            race.with_untracked(|race| Some(fill("train.remove_sure", &[("name", &name_of(race.runs.get(at)?))])));
+        if sure.is_some_and(|words| browser::is_sure(&words)) {
+            order(lab, Order::Remove { run: at });
+        }
+    };
     let can_save = move || race.with(|race| race.runs.get(at).is_some_and(|run| !run.samples.is_empty()));
     view! {
         <tr data-family=family.map(family_key)>
@@ -108,7 +115,7 @@ fn row(lab: Lab, at: usize) -> AnyView {
                 <button type="button" id=format!("save-{at}") title=t("train.save_meaning") disabled=move || !can_save()
                 on:click=move |_| order(lab, Order::Save { run: at })>{t("train.save")}</button>" "
                 <button type="button" id=format!("remove-{at}") title=t("train.remove_meaning") disabled=move || !can_remove()
-                on:click=move |_| order(lab, Order::Remove { run: at })>{t("train.remove")}</button></td>
+                on:click=remove>{t("train.remove")}</button></td>
         </tr>
     }
     .into_any()

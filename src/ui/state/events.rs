@@ -145,14 +145,14 @@ impl Lab {
 /// Folds what the engine tells of runs in training.
 fn learn(race: &mut Race, news: News) {
     match news {
-        News::Runs { runs, pace, doing } => {
+        News::Runs { runs, pace, doing, alone } => {
             let (not_kept, look) = (race.not_kept.take(), race.look.take());
             // What was inside a run says nothing of another in its place.
             let config = |runs: &[RunFacts], at: usize| runs.get(at).map(|run| run.config.clone());
             let look = look.filter(|look| config(&race.runs, look.run) == config(&runs, look.run));
-            *race = Race { runs, pace, doing, not_kept, look };
+            *race = Race { runs, pace, doing, alone, not_kept, look };
         }
-        News::Doing { doing } => race.doing = doing,
+        News::Doing { doing, alone } => (race.doing, race.alone) = (doing, alone),
         News::Samples { of } => {
             for (at, samples) in of {
                 if let Some(run) = race.runs.get_mut(at) {

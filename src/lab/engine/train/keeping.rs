@@ -54,6 +54,8 @@ impl Engine {
                 entries.push((weights_of(at), bytes));
             }
         }
+        // What is not there any more takes no room.
+        entries.extend((race.entrants.len()..MOST_RUNS).map(|at| (weights_of(at), vec![])));
         entries.push((RACE.into(), serde_json::to_vec(&kept).unwrap_or_default()));
         match self.shelf.put(&entries).await {
             Err(reason) => self.not_kept(reason),
@@ -137,14 +139,22 @@ impl Engine {
         if self.keeping != Keeping::Offered || !self.claim().await {
             return Ok(());
         }
-        let others = self.shelved().await.ok().flatten();
-        if let (Some(race), Some(others)) = (&self.race, &others)
-            && let Err(full) = race.check_room(others.entrants.len())
-        {
-            self.shelf.give_back();
-            self.keeping = Keeping::Offered;
-            return Err(full);
-        }
+        let others = self.shelved().await.map_err(Fault::refused);
+        let fits = others.and_then(|others| {
+            if let (Some(race), Some(others)) = (&self.race, &others) {
+                race.check_room(others.entrants.len())?;
+            }
+            Ok(others)
+        });
+        let others = match fits {
+            Ok(others) => others,
+            // Nothing is written over what could not be read, or has no place here.
+            Err(fault) => {
+                self.shelf.give_back();
+                self.keeping = Keeping::Offered;
+                return Err(fault);
+            }
+        };
         // What is refused now is told; if it is not, this is.
         self.keeping = Keeping::Failing;
         match others {
