@@ -92,9 +92,10 @@ pub fn on_resize(element: &web_sys::Element, resized: impl Fn(&web_sys::Element)
     }
 }
 
-/// Whether the visitor says yes to what can't be undone.
+/// Whether the visitor says yes to what can't be undone. In a frame browsers ask nothing, and nothing is kept there either.
 pub fn is_sure(question: &str) -> bool {
-    window().confirm_with_message(question).unwrap_or(false)
+    let in_frame = window().parent().ok().flatten().is_some_and(|parent| parent != window());
+    in_frame || window().confirm_with_message(question).unwrap_or(false)
 }
 
 /// The query of the page's address, without the question mark.

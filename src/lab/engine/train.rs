@@ -132,9 +132,11 @@ impl Engine {
                 self.rest(Doing::Paused).await
             }
             Order::Stop => {
-                self.rest(Doing::Stopped).await?;
                 if let Some(race) = &mut self.race {
                     race.alone = None;
+                }
+                self.rest(Doing::Stopped).await?;
+                if let Some(race) = &mut self.race {
                     race.lose();
                 }
                 Ok(())
