@@ -216,13 +216,18 @@ fn models_give_the_references_logits_and_weights_on_the_device() {
     }
 }
 
+/// The folder that a variable of the environment names.
+fn folder_of(variable: &str) -> String {
+    let folder = std::env::var(variable).unwrap_or_else(|e| panic!("{variable}: {e}"));
+    let folder = PathBuf::from(folder).canonicalize().expect("it is there");
+    folder.into_os_string().into_string().expect("its path is UTF-8")
+}
+
 /// Weights that were trained for real, and too large for the fixtures, whose README says how to come by the reference's answers.
 #[test]
 #[ignore = "LAB_PRETRAINED must name a folder"]
 fn a_trained_model_gives_the_references_ids_logits_and_weights() {
-    let folder = std::env::var("LAB_PRETRAINED").expect("LAB_PRETRAINED names a folder");
-    let folder = PathBuf::from(folder).canonicalize().expect("it is there");
-    let folder = folder.to_str().expect("its path is UTF-8");
+    let folder = &folder_of("LAB_PRETRAINED");
     ids_agree(folder);
     models_agree(&[folder], None);
     let gpu = common::gpu().expect("there is a device");
@@ -238,9 +243,7 @@ fn a_trained_model_gives_the_references_ids_logits_and_weights() {
 #[test]
 #[ignore = "LAB_MINILM must name the folder of all-MiniLM-L6-v2"]
 fn the_sentence_model_gives_the_published_similarities() {
-    let folder = std::env::var("LAB_MINILM").expect("LAB_MINILM names a folder");
-    let folder = PathBuf::from(folder).canonicalize().expect("it is there");
-    let folder = folder.to_str().expect("its path is UTF-8");
+    let folder = &folder_of("LAB_MINILM");
     let (file, config) = (read(folder, "model.safetensors"), text(folder, "config.json"));
     let tokenizer = Tokenizer::parse(&text(folder, "tokenizer.json")).unwrap();
     let sentences = ["The weather is lovely today.", "It's so sunny outside!", "He drove to the stadium."];

@@ -44,8 +44,8 @@ struct Said {
 
 impl Engine {
     /// Mean cross-entropy on a text with one attention in all layers or with one for each, as [`Subject::on_text`] asks for it; with
-    /// full attention also what the model expects. Of a model that says no words, the cosine that [`Swapped`](crate::lab::protocol::Swapped) tells of. None where
-    /// it takes too long here.
+    /// full attention also what the model expects. Of a model that says no words, the cosine that
+    /// [`Swapped`](crate::lab::protocol::Swapped) tells of. None where it takes too long here.
     pub(super) async fn opened_loss(
         &mut self,
         subject: &Rc<Subject>,
